@@ -1,0 +1,69 @@
+"""Errors and warnings of robustfit: each names one thing that went wrong."""
+
+__all__ = [
+    "AttackBudgetError",
+    "DynamicDefenseWarning",
+    "FewClassesWarning",
+    "GradientMaskingWarning",
+    "ImageShapeError",
+    "NotDifferentiableError",
+    "PixelRangeError",
+    "ProbabilityOutputWarning",
+    "RandomizedDefenseWarning",
+    "RewrittenRowsError",
+    "RobustnessWarning",
+    "SquareAttackWarning",
+    "ZeroGradientWarning",
+]
+
+
+class PixelRangeError(ValueError):
+    """Pixels lie outside the threat model's ``clip_range``."""
+
+
+class ImageShapeError(ValueError):
+    """Images have another height, width or number of channels than expected."""
+
+
+class AttackBudgetError(RuntimeError):
+    """An attack returned points outside the threat model: a bug, never a result."""
+
+
+class NotDifferentiableError(TypeError):
+    """An estimator, or a step of a pipeline, has no differentiable form in torch."""
+
+
+class RewrittenRowsError(TypeError):
+    """A learned set has other rows or labels than ``y``, so no transform can hold it."""
+
+
+class RobustnessWarning(UserWarning):
+    """Base class of every warning about a robustness number that may mislead."""
+
+
+class GradientMaskingWarning(RobustnessWarning):
+    """PGD and AutoAttack disagree: the gradients hide adversarial examples."""
+
+
+class ZeroGradientWarning(RobustnessWarning):
+    """The loss has an exactly zero gradient at some inputs."""
+
+
+class ProbabilityOutputWarning(RobustnessWarning):
+    """The model returns probabilities where logits are needed."""
+
+
+class RandomizedDefenseWarning(RobustnessWarning):
+    """The model's output changes from call to call; use ``version="rand"``."""
+
+
+class DynamicDefenseWarning(RobustnessWarning):
+    """The model optimises something while it predicts."""
+
+
+class SquareAttackWarning(RobustnessWarning):
+    """The black-box Square attack beat the white-box attacks."""
+
+
+class FewClassesWarning(RobustnessWarning):
+    """Too few classes for an attack of the ensemble, which was left out."""

@@ -1,0 +1,1 @@
+"""Closed forms of the papers' theorems, each tested against brute force."""
