@@ -34,7 +34,7 @@ class NotDifferentiableError(TypeError):
 
 
 class RewrittenRowsError(TypeError):
-    """A learned set has other rows or labels than ``y``, so no transform can hold it."""
+    """A learned set has other rows or labels than ``y``; no transform can hold it."""
 
 
 class RobustnessWarning(UserWarning):

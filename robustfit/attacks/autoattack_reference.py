@@ -1,0 +1,180 @@
+"""AutoAttack as its authors publish it, behind robustfit's attack interface."""
+
+import warnings
+from numbers import Integral
+
+import pyautoattack
+import torch
+
+from robustfit._torch_bridge import seeded_torch
+from robustfit.attacks._sanity import SQUARE_ADVICE, flags_as_warnings
+from robustfit.exceptions import FewClassesWarning, SquareAttackWarning
+
+__all__ = ["AutoAttackReference"]
+
+_VERSIONS = {
+    "standard": ("apgd-ce", "apgd-t", "fab-t", "square"),
+    "plus": ("apgd-ce", "apgd-dlr", "fab", "square", "apgd-t", "fab-t"),
+    "rand": ("apgd-ce", "apgd-dlr"),
+}
+_ATTACKS = ("apgd-ce", "apgd-dlr", "apgd-t", "fab", "fab-t", "square")
+# Classes below which the loss of an attack is not defined.
+_MINIMUM_CLASSES = {"apgd-dlr": 3, "apgd-t": 4}
+_NORM_NAMES = {"linf": "Linf", "l2": "L2"}
+
+
+class AutoAttackReference:
+    """The ensemble of Croce & Hein (2020), run by the package ``pyautoattack``.
+
+    Parameters
+    ----------
+    version : {"standard", "plus", "rand"} or sequence of str, default="standard"
+        A version of the paper, or the attacks to run one after the other, from
+        "apgd-ce", "apgd-dlr", "apgd-t", "fab", "fab-t" and "square".
+    batch_size : int, default=250
+        Samples attacked together.
+
+    Attributes
+    ----------
+    robust_after_ : dict of str to torch.Tensor of shape (n_samples,)
+        After a call: which samples (bool) survived up to and with each attack.
+
+    Raises
+    ------
+    ValueError
+        For an unknown version or attack.
+
+    Notes
+    -----
+    Differences from calling the package: its flags are
+    :class:`~robustfit.exceptions.RobustnessWarning` classes and nothing is printed;
+    torch's global random state is left as it was; attacks whose loss is not defined
+    for two or three classes are left out with a ``FewClassesWarning`` (the package
+    crashes); the number of targets is bounded by the number of classes. Samples that
+    it attacks get the same verdicts, sample by sample, for the same seed.
+
+    References
+    ----------
+    F. Croce, M. Hein. "Reliable evaluation of adversarial robustness with an ensemble
+    of diverse parameter-free attacks", ICML 2020.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from robustfit import ThreatModel
+    >>> from robustfit.attacks import AutoAttackReference
+    >>> net = torch.nn.Linear(6, 4)
+    >>> x = torch.rand(8, 6)
+    >>> attack = AutoAttackReference()
+    >>> x_adv = attack(net, x, net(x).argmax(1), ThreatModel(eps=0.3),
+    ...                torch.Generator().manual_seed(0))
+    >>> list(attack.robust_after_)
+    ['apgd-ce', 'apgd-t', 'fab-t', 'square']
+    """
+
+    def __init__(self, version="standard", *, batch_size=250):
+        self.version = version
+        self.attacks = _resolve_attacks(version)
+        if not isinstance(batch_size, Integral) or batch_size < 1:
+            raise ValueError(f"batch_size is {batch_size!r}; expected an integer >= 1.")
+        self.batch_size = int(batch_size)
+        self.robust_after_ = {}
+
+    def __call__(self, logits_fn, x, y, threat_model, generator=None):
+        """Return adversarial inputs of the shape of ``x``; robust samples unchanged."""
+        seed = generator.initial_seed() if generator is not None else 0
+        x = x.detach()
+        # The package takes images only, and its Square attack needs height and width.
+        images = x if x.ndim == 4 else x.reshape(*x.shape, 1, 1)
+        if len(x) == 0:
+            return x
+
+        def image_logits(images):
+            return logits_fn(images.reshape(len(images), *x.shape[1:]))
+
+        attacks = self._usable_attacks(image_logits(images[:1]).shape[1])
+        with seeded_torch(seed), flags_as_warnings():
+            x_adv = self._run(image_logits, images, y, threat_model, attacks, seed)
+        return x_adv.reshape(x.shape)
+
+    def _run(self, logits_fn, images, y, threat_model, attacks, seed):
+        """Run the attacks in turn, each on the survivors of those before it."""
+        engine = self._build_engine(logits_fn, images, threat_model, seed)
+        x_adv = images.clone()
+        robust = self._is_correct(logits_fn, images, y)
+        self.robust_after_ = {}
+        for name in attacks:
+            rows = torch.nonzero(robust)[:, 0]
+            if len(rows):
+                engine.attacks_to_run = [name]
+                x_adv[rows], _ = engine.run_standard_evaluation(
+                    images[rows], y[rows], batch_size=self.batch_size
+                )
+                robust[rows] = self._is_correct(logits_fn, x_adv[rows], y[rows])
+            self.robust_after_[name] = robust.clone()
+        _warn_if_square_helped(self.robust_after_)
+        return x_adv
+
+    def _is_correct(self, logits_fn, x, y):
+        with torch.no_grad():
+            parts = [
+                logits_fn(x[i : i + self.batch_size]).argmax(1)
+                for i in range(0, len(x), self.batch_size)
+            ]
+        return torch.cat(parts) == y
+
+    def _build_engine(self, logits_fn, images, threat_model, seed):
+        named = isinstance(self.version, str)
+        n_classes = logits_fn(images[:1]).shape[1]
+        engine = pyautoattack.AutoAttack(
+            logits_fn,
+            attacks=None if named else list(self.attacks),
+            norm=_NORM_NAMES[threat_model.norm],
+            eps=threat_model.eps,
+            seed=seed,
+            version=self.version if named else "custom",
+            device=images.device,
+        )
+        engine.verbose = False
+        for part in (engine.apgd_targeted, engine.fab):
+            part.n_target_classes = min(9, n_classes - 1)
+        return engine
+
+    def _usable_attacks(self, n_classes):
+        dropped = [a for a in self.attacks if n_classes < _MINIMUM_CLASSES.get(a, 2)]
+        if dropped:
+            warnings.warn(
+                f"{', '.join(dropped)} left out: the DLR loss is not defined for "
+                f"{n_classes} classes. The other attacks of the ensemble ran.",
+                FewClassesWarning,
+                stacklevel=4,
+            )
+        return [a for a in self.attacks if a not in dropped]
+
+
+def _resolve_attacks(version):
+    if isinstance(version, str):
+        if version not in _VERSIONS:
+            raise ValueError(
+                f"version is {version!r}; expected one of {sorted(_VERSIONS)} or a "
+                f"list of attacks from {_ATTACKS}."
+            )
+        return _VERSIONS[version]
+    attacks = tuple(version)
+    unknown = [attack for attack in attacks if attack not in _ATTACKS]
+    if unknown or not attacks:
+        raise ValueError(
+            f"version is {version!r}; expected a non-empty list of attacks from "
+            f"{_ATTACKS}."
+        )
+    return attacks
+
+
+def _warn_if_square_helped(robust_after):
+    """Warn as the paper's flag does: Square removed more than 0.2 % of the samples."""
+    white_box = [r for name, r in robust_after.items() if name != "square"]
+    if "square" not in robust_after or len(white_box) < 2:
+        return
+    before = torch.stack(white_box).all(0).float().mean()
+    if robust_after["square"].float().mean() < before - 0.002:
+        warnings.warn(SQUARE_ADVICE, SquareAttackWarning, stacklevel=5)

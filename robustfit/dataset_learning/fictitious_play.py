@@ -1,0 +1,112 @@
+"""Fictitious play: the set answers, again and again, to the net trained on it.
+
+Each round perturbs some images towards *random* classes, as far as the current net
+needs to be fooled, and then trains a net naturally on the set so far, from theta_0.
+Random targets carry no information about the label, so what the perturbations teach is
+that the directions in which nets are fooled do not matter.
+"""
+
+import copy
+
+import torch
+
+from robustfit._torch_bridge import batch_slices, eval_mode
+from robustfit.attacks._losses import ATTACK_LOSSES
+from robustfit.attacks.gradient import input_gradient
+from robustfit.dataset_learning.natural_training import train_naturally
+from robustfit.threat_model import ThreatModel
+
+__all__ = ["FictitiousPlay", "perturb_towards"]
+
+# Epochs of fine-tuning, round after round: a set that answers to short training only
+# loses its robustness when it is trained on for longer.
+EPOCHS_CYCLE = (1, 6, 2, 3)
+# Perturbations of the set are larger than the budget it has to withstand.
+RADIUS_FACTOR = 1.5
+# Share of the rows that answer in each round (all of them in the first).
+SHARE = 0.1
+
+
+def perturb_towards(logits_fn, x, target, threat_model, *, n_steps):
+    """Descend the cross-entropy of ``target`` from ``x`` within the threat model.
+
+    Parameters
+    ----------
+    logits_fn : callable
+    x : torch.Tensor of shape (n_samples, ...)
+    target : torch.Tensor of shape (n_samples,)
+    threat_model : ThreatModel
+        Steps are twice its radius over ``n_steps``.
+    n_steps : int
+
+    Returns
+    -------
+    torch.Tensor of shape (n_samples, ...)
+    """
+    step_size = 2 * threat_model.eps / n_steps
+    x_new = x
+    for _ in range(n_steps):
+        gradient, _ = input_gradient(
+            logits_fn, x_new, target, ATTACK_LOSSES["cross-entropy"]
+        )
+        x_new = threat_model.ascent_step(x_new, -gradient, step_size)
+        x_new = threat_model.project(x_new, x)
+    return x_new
+
+
+class FictitiousPlay:
+    """The rounds, one call each, on a set and a net that the caller can save.
+
+    Parameters
+    ----------
+    theta_0 : torch.nn.Module
+        Naturally trained; every round starts from a copy of it.
+    x, y : torch.Tensor of shape (n_samples, ...), (n_samples,)
+        The natural images and their classes.
+    n_classes : int
+    threat_model : ThreatModel
+        The one to withstand.
+    n_steps : int
+        Gradient steps of the perturbation.
+    batch_size : int
+    """
+
+    def __init__(self, theta_0, x, y, *, n_classes, threat_model, n_steps, batch_size):
+        self.theta_0, self.x, self.y = theta_0, x, y
+        self.n_classes = n_classes
+        self.n_steps, self.batch_size = n_steps, batch_size
+        self.threat_model = ThreatModel(
+            threat_model.norm,
+            RADIUS_FACTOR * threat_model.eps,
+            threat_model.clip_range,
+        )
+
+    def play_round(self, x_robust, player, n_round, generator):
+        """Answer ``player`` on some rows; return the set and the net trained on it."""
+        n = len(self.x)
+        n_rows = n if n_round == 0 else max(1, round(SHARE * n))
+        rows = torch.randperm(n, generator=generator, device=self.x.device)[:n_rows]
+        target = torch.randint(
+            self.n_classes, (n_rows,), generator=generator, device=self.x.device
+        )
+        x_robust = x_robust.clone()
+        with eval_mode(player):
+            for batch in batch_slices(n_rows, self.batch_size):
+                i = rows[batch]
+                x_robust[i] = perturb_towards(
+                    player,
+                    self.x[i],
+                    target[batch],
+                    self.threat_model,
+                    n_steps=self.n_steps,
+                )
+        player = copy.deepcopy(self.theta_0)
+        train_naturally(
+            player,
+            x_robust,
+            self.y,
+            n_epochs=EPOCHS_CYCLE[n_round % len(EPOCHS_CYCLE)],
+            batch_size=self.batch_size,
+            generator=generator,
+        )
+        return x_robust, player

@@ -1,0 +1,225 @@
+"""The steps of a fit, in order: each a name and a function of the learning state.
+
+The learner runs them one after the other, reports progress and saves a checkpoint
+after each; a step draws from a generator of its own, so resuming changes nothing.
+"""
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from robustfit._torch_bridge import seeded_torch, to_array
+from robustfit.attacks import PGD
+from robustfit.dataset_learning.disturbance import Disturbance, default_disturbances
+from robustfit.dataset_learning.fictitious_play import FictitiousPlay
+from robustfit.dataset_learning.meta_gradient import MetaGradient
+from robustfit.evaluation import attack_estimator
+from robustfit.threat_model import ThreatModel
+
+__all__ = ["LearningProblem", "LearningState", "Step", "plan_steps"]
+
+# Rows that a candidate disturbance is judged with: trained on, and attacked.
+SEARCH_ROWS = 4000
+VALIDATION_ROWS = 500
+# Fewer rows than this say nothing about robustness: the first candidate is taken.
+SMALLEST_SEARCH = 100
+
+
+@dataclass(frozen=True)
+class LearningProblem:
+    """What is given: the data, the threat model, theta_0 and how to make a new net.
+
+    Attributes
+    ----------
+    x, y : torch.Tensor of shape (n_samples, ...), (n_samples,)
+        Rows of the natural set that are learned.
+    X_all, y_all : ndarray
+        The whole natural set, for judging candidates.
+    image_shape : tuple of int
+    n_classes : int
+    threat_model : ThreatModel
+    theta_0 : torch.nn.Module
+        Naturally trained, returns logits.
+    new_net : callable
+        Returns an unfitted estimator of theta_0's kind.
+    """
+
+    x: torch.Tensor
+    y: torch.Tensor
+    X_all: np.ndarray
+    y_all: np.ndarray
+    image_shape: tuple[int, ...]
+    n_classes: int
+    threat_model: ThreatModel
+    theta_0: torch.nn.Module
+    new_net: Callable
+
+    @property
+    def value_range(self):
+        """Values that count as dark and bright."""
+        if self.threat_model.clip_range is not None:
+            return self.threat_model.clip_range
+        low, high = float(self.X_all.min()), float(self.X_all.max())
+        return low, max(high, low + 1e-6)
+
+    def as_images(self, x):
+        """Return ``x`` as (n, C, H, W) where the image shape is known."""
+        return x.reshape(len(x), *self.image_shape)
+
+
+@dataclass
+class LearningState:
+    """What changes from step to step, and is saved in a checkpoint."""
+
+    x_robust: torch.Tensor
+    player: torch.nn.Module
+    history: list = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Step:
+    """One unit of progress: ``run(state, generator)`` returns its record (a dict)."""
+
+    name: str
+    run: Callable
+
+
+def plan_steps(problem, learner, protocol):
+    """Return the steps for a learner's parameters and a protocol.
+
+    Parameters
+    ----------
+    problem : LearningProblem
+    learner : RobustDatasetLearner
+    protocol : {"scratch", "fine-tune"}
+
+    Returns
+    -------
+    list of Step
+    """
+    if learner.method == "paper":
+        return _meta_gradient_steps(problem, learner, learner.n_meta_epochs or 4)
+    if protocol == "scratch":
+        return _disturbance_steps(problem, learner)
+    return _fictitious_play_steps(problem, learner) + _meta_gradient_steps(
+        problem, learner, learner.n_meta_epochs or 0
+    )
+
+
+def _disturbance_steps(problem, learner):
+    candidates = default_disturbances(problem.threat_model, problem.image_shape)
+    searchable = len(problem.X_all) >= SMALLEST_SEARCH
+    candidates = candidates[: learner.n_candidates if searchable else 1]
+
+    def judge(candidate):
+        def run(state, generator):
+            return candidate.as_dict() | judge_from_scratch(
+                problem, candidate, generator
+            )
+
+        return Step("disturbance-search", run)
+
+    def disturb(state, generator):
+        judged = [r for r in state.history if r["step"] == "disturbance-search"]
+        best = max(judged, key=lambda r: r["robust_accuracy"], default=None)
+        chosen = candidates[0]
+        if best is not None:
+            chosen = Disturbance(**{k: best[k] for k in chosen.as_dict()})
+        state.x_robust = apply_disturbance(problem, chosen, problem.x, generator)
+        return chosen.as_dict()
+
+    search = [judge(c) for c in candidates] if len(candidates) > 1 else []
+    return [*search, Step("disturb", disturb)]
+
+
+def apply_disturbance(problem, disturbance, x, generator):
+    """Disturb ``x`` (of the shape of X) as images."""
+    images = disturbance.apply(problem.as_images(x), problem.value_range, generator)
+    return images.reshape(x.shape)
+
+
+def judge_from_scratch(problem, disturbance, generator):
+    """Train a new net on a disturbed part of the set, attack it on another part."""
+    device = problem.x.device
+    order = torch.randperm(len(problem.X_all), generator=generator, device=device)
+    order = to_array(order)
+    n_validation = min(VALIDATION_ROWS, len(order) // 4)
+    held_out = order[:n_validation]
+    rows = order[n_validation : n_validation + SEARCH_ROWS]
+    x = torch.tensor(problem.X_all[rows], device=device)
+    X_disturbed = to_array(apply_disturbance(problem, disturbance, x, generator))
+    with seeded_torch(generator.initial_seed()):
+        net = problem.new_net().fit(X_disturbed, problem.y_all[rows])
+    results = [
+        attack_estimator(
+            net,
+            problem.X_all[held_out],
+            problem.y_all[held_out],
+            attack=PGD(20, loss=loss),
+            eps=problem.threat_model.eps,
+            norm=problem.threat_model.norm,
+            clip_range=problem.threat_model.clip_range,
+        )
+        for loss in ("cross-entropy", "margin")
+    ]
+    return {
+        "natural_accuracy": results[0].natural_accuracy,
+        "robust_accuracy": float((results[0].robust & results[1].robust).mean()),
+    }
+
+
+def _fictitious_play_steps(problem, learner):
+    game = FictitiousPlay(
+        problem.theta_0,
+        problem.x,
+        problem.y,
+        n_classes=problem.n_classes,
+        threat_model=problem.threat_model,
+        n_steps=learner.n_steps,
+        batch_size=learner.batch_size,
+    )
+
+    def play(n_round):
+        def run(state, generator):
+            state.x_robust, state.player = game.play_round(
+                state.x_robust, state.player, n_round, generator
+            )
+            return {"round": n_round}
+
+        return Step("fictitious-play", run)
+
+    return [play(n_round) for n_round in range(learner.n_rounds)]
+
+
+def _meta_gradient_steps(problem, learner, n_epochs):
+    literal = learner.method == "paper"
+    eps = problem.threat_model.eps
+    low, high = problem.value_range
+    module = copy.deepcopy(problem.theta_0).eval()
+    epoch = MetaGradient(
+        module,
+        problem.x,
+        problem.y,
+        attack=PGD(20, eps / 10 or None) if literal else PGD(4, eps / 3 or None),
+        threat_model=problem.threat_model,
+        t=0.01 if literal else 0.1,
+        beta=(0.5 if literal else 4.0) / 255 * (high - low),
+        n_unrolled=learner.n_unrolled,
+        derivative=learner.meta_gradient,
+        batch_size=learner.batch_size,
+    )
+
+    def step(n_epoch):
+        def run(state, generator):
+            theta_0 = {k: v.detach() for k, v in module.named_parameters()}
+            state.x_robust, _, loss = epoch.run_epoch(
+                state.x_robust, theta_0, generator, carry_lr=0 if literal else 0.01
+            )
+            return {"epoch": n_epoch, "outer_loss": loss}
+
+        return Step("meta-gradient", run)
+
+    return [step(n_epoch) for n_epoch in range(n_epochs)]

@@ -1,0 +1,225 @@
+"""Scorers that attack: robust accuracy inside ``cross_val_score`` and searches."""
+
+import warnings
+
+import numpy as np
+from sklearn.base import BaseEstimator
+
+from robustfit.evaluation import attack_estimator
+from robustfit.exceptions import GradientMaskingWarning
+
+__all__ = ["RobustAccuracyScorer", "RobustnessReport"]
+
+# PGD and AutoAttack further apart than this, in accuracy, is worth a warning.
+MASKING_GAP = 0.10
+
+
+class _AttackingScorer(BaseEstimator):
+    """Parameters of the attack, and a name, for every scorer."""
+
+    def _attack(self, estimator, X, y, attack):
+        parameters = self.get_params(deep=False)
+        parameters["attack"] = attack
+        return attack_estimator(estimator, X, y, **parameters)
+
+    @property
+    def __name__(self):
+        attack = getattr(self, "attack", "report")
+        attack = attack if isinstance(attack, str) else type(attack).__name__
+        return f"robust_accuracy_{attack}_{self.norm}_{self.eps:.4g}"
+
+
+class RobustAccuracyScorer(_AttackingScorer):
+    """Share of samples a fitted estimator gets right under attack, as a scorer.
+
+    Parameters
+    ----------
+    attack : {"pgd", "fgsm", "autoattack", "autoattack-reference"} or callable, \
+default="pgd"
+        "pgd" is fast and only an upper bound of the robust accuracy; report
+        "autoattack".
+    eps : float, default=8/255
+        Budget of the adversary in the units of X.
+    norm : {"linf", "l2"}, default="linf"
+    clip_range : tuple of (float, float) or None, default=(0.0, 1.0)
+        Valid values of X; None for unbounded features.
+    n_steps : int, default=40
+        Steps of PGD.
+    step_size : float or None, default=None
+        Step of PGD; None is ``2.5 * eps / n_steps``.
+    n_restarts : int, default=1
+        Random starts of PGD.
+    loss : {"cross-entropy", "margin", "dlr"}, default="cross-entropy"
+        What PGD and FGSM maximise.
+    version : {"standard", "plus", "rand"} or sequence of str, default="standard"
+        Version of AutoAttack.
+    batch_size : int, default=250
+        Samples attacked together.
+    random_state : int, RandomState instance or None, default=0
+        Seed of the attack; with an integer every call gives the same verdicts.
+
+    See Also
+    --------
+    RobustnessReport : Natural, PGD and AutoAttack accuracy from one call.
+
+    Notes
+    -----
+    Pass ``error_score="raise"`` to ``cross_val_score`` and ``GridSearchCV``: by
+    default they turn an error of a scorer, such as pixels outside ``clip_range``,
+    into a NaN score with a warning.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from sklearn.model_selection import cross_val_score
+    >>> from robustfit import RobustAccuracyScorer
+    >>> X, y = load_digits(return_X_y=True)
+    >>> scores = cross_val_score(
+    ...     LogisticRegression(), X / 16, y, cv=3,
+    ...     scoring=RobustAccuracyScorer(attack="pgd", eps=0.05), error_score="raise")
+    >>> scores.shape
+    (3,)
+    """
+
+    def __init__(
+        self,
+        attack="pgd",
+        *,
+        eps=8 / 255,
+        norm="linf",
+        clip_range=(0.0, 1.0),
+        n_steps=40,
+        step_size=None,
+        n_restarts=1,
+        loss="cross-entropy",
+        version="standard",
+        batch_size=250,
+        random_state=0,
+    ):
+        self.attack = attack
+        self.eps = eps
+        self.norm = norm
+        self.clip_range = clip_range
+        self.n_steps = n_steps
+        self.step_size = step_size
+        self.n_restarts = n_restarts
+        self.loss = loss
+        self.version = version
+        self.batch_size = batch_size
+        self.random_state = random_state
+
+    def __call__(self, estimator, X, y):
+        """Return the robust accuracy of a fitted ``estimator``, a float in [0, 1]."""
+        return self._attack(estimator, X, y, self.attack).robust_accuracy
+
+
+class RobustnessReport(_AttackingScorer):
+    """Natural, PGD and AutoAttack accuracy from one pass, as a multi-metric scorer.
+
+    It warns when PGD and AutoAttack are more than ten points apart: then PGD's number
+    is not robustness (gradient masking).
+
+    Parameters
+    ----------
+    eps : float, default=8/255
+        Budget of the adversary in the units of X.
+    norm : {"linf", "l2"}, default="linf"
+    clip_range : tuple of (float, float) or None, default=(0.0, 1.0)
+    n_steps : int, default=40
+        Steps of PGD.
+    step_size : float or None, default=None
+        Step of PGD; None is ``2.5 * eps / n_steps``.
+    n_restarts : int, default=1
+        Random starts of PGD.
+    loss : {"cross-entropy", "margin", "dlr"}, default="cross-entropy"
+        What PGD maximises.
+    version : {"standard", "plus", "rand"} or sequence of str, default="standard"
+        Version of AutoAttack.
+    batch_size : int, default=250
+    random_state : int, RandomState instance or None, default=0
+
+    Notes
+    -----
+    A call returns a dict of floats in [0, 1]:
+
+    - ``natural_accuracy``, ``pgd_accuracy``, ``autoattack_accuracy``;
+    - ``autoattack_after_<attack>``: robust accuracy after each attack of the ensemble
+      (each runs on the survivors of those before it, so the last one equals
+      ``autoattack_accuracy``);
+    - ``worst_case_accuracy``: right under PGD and under AutoAttack;
+    - ``attack_success_rate``: share of the naturally right samples that one of them
+      turns wrong.
+
+    It works in ``cross_validate(scoring=...)`` and in
+    ``GridSearchCV(scoring=..., refit="autoattack_accuracy")``; ``cross_val_score``
+    takes one number only, see :class:`RobustAccuracyScorer`.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from robustfit import RobustnessReport
+    >>> X, y = load_digits(return_X_y=True)
+    >>> model = LogisticRegression().fit(X[:1000] / 16, y[:1000])
+    >>> report = RobustnessReport(eps=0.05)(model, X[-50:] / 16, y[-50:])
+    >>> report["autoattack_accuracy"] <= report["natural_accuracy"]
+    True
+    """
+
+    def __init__(
+        self,
+        *,
+        eps=8 / 255,
+        norm="linf",
+        clip_range=(0.0, 1.0),
+        n_steps=40,
+        step_size=None,
+        n_restarts=1,
+        loss="cross-entropy",
+        version="standard",
+        batch_size=250,
+        random_state=0,
+    ):
+        self.eps = eps
+        self.norm = norm
+        self.clip_range = clip_range
+        self.n_steps = n_steps
+        self.step_size = step_size
+        self.n_restarts = n_restarts
+        self.loss = loss
+        self.version = version
+        self.batch_size = batch_size
+        self.random_state = random_state
+
+    def __call__(self, estimator, X, y):
+        """Return a dict of accuracies of a fitted ``estimator``."""
+        pgd = self._attack(estimator, X, y, "pgd")
+        auto = self._attack(estimator, X, y, "autoattack")
+        both = pgd.robust & auto.robust
+        warn_if_masked(pgd.robust_accuracy, auto.robust_accuracy)
+        n_correct = max(1, int(auto.natural_correct.sum()))
+        return {
+            "natural_accuracy": auto.natural_accuracy,
+            "pgd_accuracy": pgd.robust_accuracy,
+            "autoattack_accuracy": auto.robust_accuracy,
+            **{
+                f"autoattack_after_{name.replace('-', '_')}": float(np.mean(survived))
+                for name, survived in auto.robust_after.items()
+            },
+            "worst_case_accuracy": float(both.mean()),
+            "attack_success_rate": float(1 - both.sum() / n_correct),
+        }
+
+
+def warn_if_masked(pgd_accuracy, autoattack_accuracy):
+    """Warn when AutoAttack does not confirm what PGD reports."""
+    if pgd_accuracy - autoattack_accuracy > MASKING_GAP:
+        warnings.warn(
+            f"PGD reports {pgd_accuracy:.1%} robust accuracy, AutoAttack "
+            f"{autoattack_accuracy:.1%}. A number that AutoAttack does not confirm is "
+            "not robustness: the gradients PGD follows are masked, or it takes too "
+            "few steps. Report AutoAttack's number.",
+            GradientMaskingWarning,
+            stacklevel=3,
+        )

@@ -1,0 +1,213 @@
+"""The threat model: what an adversary may do to an input.
+
+The only file of the package that knows norms, the perturbation budget and the pixel
+range. Attacks, robustifiers and scorers ask a :class:`ThreatModel`; none of them clips
+or projects by itself.
+"""
+
+import math
+from dataclasses import dataclass
+from numbers import Real
+
+import numpy as np
+import torch
+
+from robustfit.exceptions import AttackBudgetError, PixelRangeError
+
+__all__ = ["ThreatModel"]
+
+NORMS = ("linf", "l2")
+
+# Float32 rounding of x + delta: relative to the largest magnitude in play.
+_ROUNDING = 1e-5
+
+
+@dataclass(frozen=True)
+class ThreatModel:
+    """A norm ball of radius ``eps`` around the input, cut by the valid pixel range.
+
+    Parameters
+    ----------
+    norm : {"linf", "l2"}, default="linf"
+        Norm of the perturbation, taken over all features of a sample.
+    eps : float, default=8/255
+        Radius of the ball, in the units of the input (with pixels in [0, 1],
+        ``8/255`` is the field's usual linf budget for CIFAR-10). ``eps >= 0``.
+    clip_range : tuple of (float, float) or None, default=(0.0, 1.0)
+        Smallest and largest valid value of an input. ``None`` means unbounded inputs.
+
+    Raises
+    ------
+    ValueError
+        For an unknown norm, an ``eps`` that is no finite number >= 0, or a
+        ``clip_range`` that is not ``(low, high)`` with ``low < high``.
+
+    Notes
+    -----
+    All methods take and return tensors of shape (n_samples, ...) and treat samples
+    independently. The l2 projection scales the perturbation onto the ball and then
+    clips to the range; as the centre lies in the range, clipping only shortens it.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from robustfit import ThreatModel
+    >>> threat_model = ThreatModel("linf", eps=0.1)
+    >>> x = torch.tensor([[0.0, 0.5]])
+    >>> threat_model.project(x + torch.tensor([[-0.3, 0.3]]), x)
+    tensor([[0.0000, 0.6000]])
+    """
+
+    norm: str = "linf"
+    eps: float = 8 / 255
+    clip_range: tuple[float, float] | None = (0.0, 1.0)
+
+    def __post_init__(self):
+        if self.norm not in NORMS:
+            raise ValueError(f"norm is {self.norm!r}; expected one of {NORMS}.")
+        if isinstance(self.eps, bool) or not isinstance(self.eps, Real):
+            raise ValueError(
+                f"eps is {self.eps!r}; expected one number >= 0 in the units of X "
+                "(for pixels in [0, 1], for example 8/255)."
+            )
+        if not (math.isfinite(self.eps) and self.eps >= 0):
+            raise ValueError(f"eps is {self.eps!r}; expected a finite number >= 0.")
+        if self.clip_range is not None:
+            _check_clip_range(self.clip_range)
+
+    def project(self, x_adv, x):
+        """Return the point of the ball around ``x``, in the range, next to ``x_adv``.
+
+        Parameters
+        ----------
+        x_adv, x : torch.Tensor of shape (n_samples, ...)
+
+        Returns
+        -------
+        torch.Tensor of shape (n_samples, ...)
+        """
+        if self.norm == "linf":
+            x_adv = torch.minimum(torch.maximum(x_adv, x - self.eps), x + self.eps)
+        else:
+            delta = x_adv - x
+            length = _l2(delta)
+            x_adv = x + delta * (self.eps / length.clamp_min(max(self.eps, 1e-12)))
+        return self.clip(x_adv)
+
+    def clip(self, x):
+        """Clip ``x`` to ``clip_range`` (a copy; ``x`` itself when unbounded)."""
+        if self.clip_range is None:
+            return x
+        return x.clamp(*self.clip_range)
+
+    def random_start(self, x, generator=None):
+        """Return a uniform random point of the ball around ``x``, in the range.
+
+        Parameters
+        ----------
+        x : torch.Tensor of shape (n_samples, ...)
+        generator : torch.Generator or None
+            On the device of ``x``.
+        """
+        if self.norm == "linf":
+            uniform = torch.rand(
+                x.shape, generator=generator, device=x.device, dtype=x.dtype
+            )
+            return self.clip(x + (2 * uniform - 1) * self.eps)
+        direction = torch.randn(
+            x.shape, generator=generator, device=x.device, dtype=x.dtype
+        )
+        radius = torch.rand(
+            len(x), generator=generator, device=x.device, dtype=x.dtype
+        ) ** (1 / max(1, x[0].numel() if len(x) else 1))
+        radius = radius.reshape(-1, *[1] * (x.ndim - 1)) * self.eps
+        return self.clip(x + radius * direction / _l2(direction).clamp_min(1e-12))
+
+    def steepest_direction(self, gradient):
+        """Return the unit-norm direction along which ``gradient`` ascends fastest."""
+        if self.norm == "linf":
+            return gradient.sign()
+        # Scaled by the largest entry first: squares of tiny gradients underflow.
+        axes = tuple(range(1, gradient.ndim))
+        largest = gradient.abs().amax(axes, keepdim=True) if axes else gradient.abs()
+        scaled = gradient / torch.where(largest > 0, largest, 1.0)
+        return scaled / _l2(scaled).clamp_min(1e-12)
+
+    def ascent_step(self, x_adv, gradient, step_size):
+        """Take one step of length ``step_size`` in the steepest direction.
+
+        The result is not projected: call :meth:`project` with the natural input.
+        """
+        return x_adv + step_size * self.steepest_direction(gradient)
+
+    def distance(self, x_adv, x):
+        """Return the norm of ``x_adv - x``, one number a sample, shape (n_samples,)."""
+        delta = (x_adv - x).reshape(len(x), -1)
+        if self.norm == "linf":
+            return delta.abs().amax(1) if delta.shape[1] else delta.sum(1)
+        return torch.linalg.vector_norm(delta, dim=1)
+
+    def check_perturbation(self, x_adv, x):
+        """Raise unless every ``x_adv`` lies in the ball around ``x`` and in the range.
+
+        Raises
+        ------
+        AttackBudgetError
+            With the largest distance found. Rounding of float32 is allowed for.
+        """
+        if len(x) == 0:
+            return
+        if not torch.isfinite(x_adv).all():
+            raise AttackBudgetError("The attack returned NaN or infinite inputs.")
+        slack = _ROUNDING * max(1.0, float(x.abs().max()))
+        distance = float(self.distance(x_adv, x).max())
+        if distance > self.eps + slack:
+            raise AttackBudgetError(
+                f"The attack returned a perturbation of {self.norm} norm "
+                f"{distance:.6g}; the budget is eps={self.eps:.6g}."
+            )
+        if self.clip_range is None:
+            return
+        low, high = self.clip_range
+        if float(x_adv.min()) < low - slack or float(x_adv.max()) > high + slack:
+            raise AttackBudgetError(
+                f"The attack returned inputs in [{float(x_adv.min()):.6g}, "
+                f"{float(x_adv.max()):.6g}], outside clip_range={self.clip_range}."
+            )
+
+    def check_range(self, X):
+        """Raise :class:`PixelRangeError` unless the array X lies in ``clip_range``."""
+        if self.clip_range is None or X.size == 0:
+            return
+        low, high = self.clip_range
+        smallest, largest = float(np.min(X)), float(np.max(X))
+        if smallest >= low and largest <= high:
+            return
+        raise PixelRangeError(
+            f"X lies in [{smallest:g}, {largest:g}]; expected "
+            f"clip_range=({low:g}, {high:g}). {_range_advice(smallest, largest, high)}"
+        )
+
+
+def _check_clip_range(clip_range):
+    is_pair = isinstance(clip_range, tuple | list) and len(clip_range) == 2
+    if not is_pair or not all(isinstance(bound, Real) for bound in clip_range):
+        raise ValueError(f"clip_range is {clip_range!r}; expected (low, high) or None.")
+    if not clip_range[0] < clip_range[1]:
+        raise ValueError(f"clip_range is {clip_range!r}; expected low < high.")
+
+
+def _range_advice(smallest, largest, high):
+    if smallest >= 0 and 1 < largest <= 255 and high == 1:
+        scale = 16 if largest <= 16 else 255
+        return (
+            f"Divide by the largest possible value first, for example X / {scale} "
+            f"when pixels are 0..{scale}."
+        )
+    return "Rescale X, or pass the clip_range that holds (None for unbounded features)."
+
+
+def _l2(delta):
+    """L2 norm of each sample, shaped to broadcast against it."""
+    norm = torch.linalg.vector_norm(delta.reshape(len(delta), -1), dim=1)
+    return norm.reshape(-1, *[1] * (delta.ndim - 1))
