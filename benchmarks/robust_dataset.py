@@ -1,6 +1,6 @@
-"""Robust dataset learning against its baselines, in both protocols.
+r"""Robust dataset learning against its baselines, in both protocols.
 
-    ROBUSTFIT_DATA=<folder> python benchmarks/robust_dataset.py --data mnist \\
+    ROBUSTFIT_DATA=<folder> python benchmarks/robust_dataset.py --data mnist \
         --n-train 10000 --n-test 1000 --threat linf-0.1 linf-0.2
 
 Every cell of the table (set x protocol x threat x seed) is a JSON file under
@@ -38,6 +38,7 @@ from robustfit.nets import default_classifier
 
 RESULTS = Path(__file__).parent / "results" / "robust_dataset"
 PROTOCOLS = ("scratch", "fine-tune")
+DEFAULT_SETS = ("natural", "noise", "adversarial-natural", "learned", "learned-soft")
 # "Towards Robust Dataset Learning", Table 1 (MNIST, 60,000 images, fine-tuned).
 PAPER = {
     ("natural", "linf-0.1"): 71.73,
@@ -196,8 +197,7 @@ def parse_arguments():
     )
     parser.add_argument("--data-folder", help="default: $ROBUSTFIT_DATA")
     parser.add_argument("--threat", nargs="+", default=["linf-0.1"], metavar="NORM-EPS")
-    parser.add_argument("--set", nargs="+", dest="sets", default=[
-        "natural", "noise", "adversarial-natural", "learned", "learned-soft"])  # fmt: skip
+    parser.add_argument("--set", nargs="+", dest="sets", default=DEFAULT_SETS)
     parser.add_argument("--protocol", nargs="+", default=list(PROTOCOLS))
     parser.add_argument("--seed", nargs="+", type=int, default=[0])
     parser.add_argument("--n-train", type=int)
