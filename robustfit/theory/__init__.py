@@ -1,1 +1,35 @@
 """Closed forms of the papers' theorems, each tested against brute force."""
+
+from robustfit.theory.abstraction_model import (
+    linear_accuracy,
+    natural_svm_weights,
+    robust_svm_loss,
+    robust_svm_weights,
+    soft_svm,
+    worst_case_perturbation,
+)
+from robustfit.theory.concentration import (
+    ball_expansion_bound,
+    cube_expansion_bound,
+    diagonal_split_robust_error,
+    diagonal_split_robust_error_bound,
+    single_feature_robust_error,
+    vulnerable_fraction_bound,
+)
+
+__all__ = [
+    # one robust feature, many weak ones
+    "linear_accuracy",
+    "natural_svm_weights",
+    "robust_svm_loss",
+    "robust_svm_weights",
+    "soft_svm",
+    "worst_case_perturbation",
+    # concentration of measure
+    "ball_expansion_bound",
+    "cube_expansion_bound",
+    "diagonal_split_robust_error",
+    "diagonal_split_robust_error_bound",
+    "single_feature_robust_error",
+    "vulnerable_fraction_bound",
+]
