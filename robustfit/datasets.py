@@ -11,6 +11,7 @@ from robustfit.theory._checks import (
     check_covariance,
     check_integer,
     check_number,
+    check_signs,
     check_vector,
 )
 
@@ -279,14 +280,6 @@ def make_bernoulli_classes(
     prototype = np.where(y[:, None] == 1, theta_pos, theta_neg)
     keeps = rng.uniform(size=prototype.shape) < 0.5 + t
     return np.where(keeps, prototype, -prototype), y
-
-
-def check_signs(name, value):
-    """Return ``value`` as a vector of -1.0 and 1.0, else raise ValueError."""
-    signs = check_vector(name, value)
-    if not np.isin(signs, (-1, 1)).all():
-        raise ValueError(f"{name} is {value!r}; expected entries -1 and 1.")
-    return signs
 
 
 def _draw_labels(n_samples, random_state):

@@ -8,6 +8,14 @@ from robustfit.theory.abstraction_model import (
     soft_svm,
     worst_case_perturbation,
 )
+from robustfit.theory.bernoulli import (
+    bernoulli_bayes_error,
+    bernoulli_best_threshold,
+    bernoulli_l0_error,
+    bernoulli_linf_error,
+    bernoulli_threshold_rule,
+    effective_dimension,
+)
 from robustfit.theory.concentration import (
     ball_expansion_bound,
     cube_expansion_bound,
@@ -15,6 +23,10 @@ from robustfit.theory.concentration import (
     diagonal_split_robust_error_bound,
     single_feature_robust_error,
     vulnerable_fraction_bound,
+)
+from robustfit.theory.isotropic_gaussian import (
+    isotropic_gaussian_error,
+    isotropic_gaussian_weights,
 )
 
 __all__ = [
@@ -25,6 +37,15 @@ __all__ = [
     "robust_svm_weights",
     "soft_svm",
     "worst_case_perturbation",
+    # optimal robust classifiers
+    "bernoulli_bayes_error",
+    "bernoulli_best_threshold",
+    "bernoulli_l0_error",
+    "bernoulli_linf_error",
+    "bernoulli_threshold_rule",
+    "effective_dimension",
+    "isotropic_gaussian_error",
+    "isotropic_gaussian_weights",
     # concentration of measure
     "ball_expansion_bound",
     "cube_expansion_bound",

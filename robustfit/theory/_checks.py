@@ -5,7 +5,13 @@ from numbers import Integral, Real
 
 import numpy as np
 
-__all__ = ["check_covariance", "check_integer", "check_number", "check_vector"]
+__all__ = [
+    "check_covariance",
+    "check_integer",
+    "check_number",
+    "check_signs",
+    "check_vector",
+]
 
 
 def check_number(name, value, *, low=-math.inf, high=math.inf, open_low=False):
@@ -97,3 +103,11 @@ def check_covariance(name, value, *, length=None):
             "positive semi-definite."
         )
     return matrix
+
+
+def check_signs(name, value):
+    """Return ``value`` as a vector of -1.0 and 1.0, else raise ValueError."""
+    signs = check_vector(name, value)
+    if not np.isin(signs, (-1, 1)).all():
+        raise ValueError(f"{name} is {value!r}; expected entries -1 and 1.")
+    return signs
