@@ -24,6 +24,16 @@ from robustfit.theory.concentration import (
     single_feature_robust_error,
     vulnerable_fraction_bound,
 )
+from robustfit.theory.gaussian_classifier import RobustGaussianClassifier
+from robustfit.theory.gaussian_display import RobustGaussianDisplay
+from robustfit.theory.gaussian_likelihood import (
+    adversarial_likelihood_gap,
+    gaussian_linear_accuracy,
+    gaussian_worst_case_perturbation,
+    robust_covariance,
+    robust_multiplier,
+    worst_case_alignment,
+)
 from robustfit.theory.isotropic_gaussian import (
     isotropic_gaussian_error,
     isotropic_gaussian_weights,
@@ -37,6 +47,15 @@ __all__ = [
     "robust_svm_weights",
     "soft_svm",
     "worst_case_perturbation",
+    # Gaussian maximum likelihood under an l2 adversary
+    "RobustGaussianClassifier",
+    "RobustGaussianDisplay",
+    "adversarial_likelihood_gap",
+    "gaussian_linear_accuracy",
+    "gaussian_worst_case_perturbation",
+    "robust_covariance",
+    "robust_multiplier",
+    "worst_case_alignment",
     # optimal robust classifiers
     "bernoulli_bayes_error",
     "bernoulli_best_threshold",
