@@ -132,10 +132,11 @@ def robust_variances(variances, eps):
         """Mean squared norm of the perturbation, for 1 / lambda."""
         return np.sum((inverse / (np.sqrt(inverse + scaled / 4) + roots / 2)) ** 2)
 
-    # The least variance alone would spend the whole budget at this 1 / lambda.
+    # What 1 / lambda would be if the least variance took all of the budget, or if all
+    # variances were the least.
     highest = 1 + roots.min()
-    lowest = highest * np.finfo(float).tiny
-    inverse = brentq(lambda u: spent(u) - 1, lowest, highest, xtol=1e-300, rtol=1e-14)
+    lowest = 1 / len(roots) + roots.min() / np.sqrt(len(roots))
+    inverse = brentq(lambda u: spent(u) - 1, lowest / 2, highest * 2, rtol=1e-14)
     robust = (roots / 2 + np.sqrt(inverse + scaled / 4)) ** 2
     return robust * eps**2, inverse * eps**2
 
