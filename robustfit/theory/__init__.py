@@ -24,6 +24,12 @@ from robustfit.theory.concentration import (
     single_feature_robust_error,
     vulnerable_fraction_bound,
 )
+from robustfit.theory.feature_display import FeatureUsefulnessDisplay
+from robustfit.theory.feature_usefulness import (
+    PenultimateFeatures,
+    feature_usefulness,
+    robust_usefulness,
+)
 from robustfit.theory.gaussian_classifier import RobustGaussianClassifier
 from robustfit.theory.gaussian_display import RobustGaussianDisplay
 from robustfit.theory.gaussian_likelihood import (
@@ -47,6 +53,11 @@ __all__ = [
     "robust_svm_weights",
     "soft_svm",
     "worst_case_perturbation",
+    # useful and robust features
+    "FeatureUsefulnessDisplay",
+    "PenultimateFeatures",
+    "feature_usefulness",
+    "robust_usefulness",
     # Gaussian maximum likelihood under an l2 adversary
     "RobustGaussianClassifier",
     "RobustGaussianDisplay",

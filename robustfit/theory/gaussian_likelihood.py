@@ -136,7 +136,7 @@ def robust_variances(variances, eps):
     # variances were the least.
     highest = 1 + roots.min()
     lowest = 1 / len(roots) + roots.min() / np.sqrt(len(roots))
-    inverse = brentq(lambda u: spent(u) - 1, lowest / 2, highest * 2, rtol=1e-14)
+    inverse = brentq(lambda u: spent(u) - 1, lowest / 2, highest * 2, xtol=1e-300)
     robust = (roots / 2 + np.sqrt(inverse + scaled / 4)) ** 2
     return robust * eps**2, inverse * eps**2
 
@@ -178,8 +178,10 @@ def gaussian_worst_case_perturbation(deviations, covariance, *, eps):
         )
     variances, vectors = np.linalg.eigh(covariance)
     if variances[0] <= 0:
-        raise ValueError("covariance is singular; expected positive definite (add a small "
-            "multiple of the identity).")
+        raise ValueError(
+            "covariance is singular; expected positive definite (add a small "
+            "multiple of the identity)."
+        )
     if eps == 0:
         return np.zeros_like(deviations)
     rotated = deviations @ vectors
@@ -276,8 +278,10 @@ def worst_case_alignment(covariance):
     -----
     :func:`robust_covariance` has a smaller condition number, so in the worst case over
     means robust training aligns the gradient with the direction between the classes.
-    In the worst case only: for one given mean in three or more dimensions the
-    alignment can get worse.
+    More is true: it does so for *every* mean, in any dimension. The squared cosine is
+    1 / (1 + CV^2) for the coefficient of variation of the precisions, weighted by the
+    squared entries of the mean, and the robust precisions are a function of the natural
+    ones that grows less than proportionally, which lowers every such coefficient.
 
     References
     ----------
