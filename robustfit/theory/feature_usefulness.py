@@ -147,7 +147,8 @@ def robust_usefulness(
     """Return gamma, the correlation of features with the label under attack.
 
     Every input is moved by projected gradient descent on ``y f(x)``, for each feature
-    (and each class) on its own.
+    (and each class) on its own. Where a rectified feature is off and has no gradient,
+    the first step follows its mean gradient on the other rows of the batch.
 
     Parameters
     ----------
@@ -254,7 +255,7 @@ class _FeatureDescent:
             for _ in range(self.n_steps):
                 x_adv = x_adv.detach().requires_grad_(True)
                 value = self._signed(x_adv, sign, feature)
-                gradient = _input_gradient(value, x_adv)
+                gradient = _input_gradient(value, x_adv, sign)
                 lowest = torch.minimum(lowest, value.detach())
                 x_adv = self.threat_model.ascent_step(
                     x_adv.detach(), -gradient, self.step_size
@@ -265,12 +266,23 @@ class _FeatureDescent:
         return lowest
 
 
-def _input_gradient(value, x):
-    """Gradient of each value in its own row; zeros where f does not depend on x."""
-    if not value.requires_grad:
+def _input_gradient(value, x, sign):
+    """Gradient of each value in its own row; zeros where f does not depend on x.
+
+    A rectified feature that is off has no gradient, which hides how to turn it on:
+    such rows borrow the direction in which the feature grows on the others.
+    """
+    gradient = None
+    if value.requires_grad:
+        (gradient,) = torch.autograd.grad(value.sum(), x, allow_unused=True)
+    if gradient is None:
         return torch.zeros_like(x)
-    (gradient,) = torch.autograd.grad(value.sum(), x, allow_unused=True)
-    return torch.zeros_like(x) if gradient is None else gradient
+    off = (gradient == 0).flatten(1).all(dim=1)
+    if off.any() and not off.all():
+        sign = sign.reshape(-1, *[1] * (x.ndim - 1))
+        growth = (sign * gradient)[~off].mean(dim=0, keepdim=True)
+        gradient = torch.where(off.reshape(sign.shape), sign * growth, gradient)
+    return gradient
 
 
 def _check_data(f, X, y):
