@@ -63,7 +63,8 @@ def validate_images(estimator, X, *, threat_model, image_shape=None, reset=True)
     ValidatedImages
         ``X`` is a fresh or read-only-safe float32 array of X's own shape.
     """
-    if np.ndim(X) == 4:
+    n_dimensions = X.ndim if hasattr(X, "ndim") else np.asarray(X).ndim
+    if n_dimensions == 4:
         X = check_array(
             X, allow_nd=True, dtype=np.float32, input_name="X", estimator=estimator
         )
@@ -75,7 +76,7 @@ def validate_images(estimator, X, *, threat_model, image_shape=None, reset=True)
             )
         _compare_image_shape(estimator, shape, reset)
         validate_data(estimator, X.reshape(len(X), -1), reset=reset, dtype=np.float32)
-    elif np.ndim(X) == 3:
+    elif n_dimensions == 3:
         raise ImageShapeError(
             f"X has shape {np.shape(X)}; expected (n_samples, C, H, W). Add the "
             "channel axis with X[:, None] for grey images."
@@ -87,6 +88,8 @@ def validate_images(estimator, X, *, threat_model, image_shape=None, reset=True)
             shape = check_image_shape(image_shape, X.shape[1])
         _compare_image_shape(estimator, shape, reset)
     threat_model.check_range(X)
+    if not X.flags.writeable:
+        X = X.copy()  # torch shares memory with arrays and takes writable ones only
     return ValidatedImages(X, shape)
 
 

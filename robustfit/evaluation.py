@@ -6,6 +6,7 @@ attack on tensors runs, arrays and verdicts come out.
 
 import warnings
 from dataclasses import dataclass, field
+from numbers import Integral
 
 import numpy as np
 import torch
@@ -16,10 +17,12 @@ from robustfit._torch_bridge import (
     draw_seed,
     eval_mode,
     make_generator,
+    seeded_torch,
     to_array,
     to_tensor,
 )
 from robustfit.attacks import FGSM, PGD, AutoAttackReference
+from robustfit.attacks.gradient import check_count
 from robustfit.exceptions import RobustnessWarning
 from robustfit.threat_model import ThreatModel
 from robustfit.torch_classifier import as_torch
@@ -63,7 +66,8 @@ class AttackResult:
     @property
     def attack_success_rate(self):
         """Share of the right samples that the attack turns wrong, in [0, 1]."""
-        return 1 - self.robust.sum() / max(1, self.natural_correct.sum())
+        n_correct = int(self.natural_correct.sum())
+        return 1 - int(self.robust.sum()) / n_correct if n_correct else 0.0
 
 
 def make_attack(
@@ -163,6 +167,7 @@ def attack_estimator(
     True
     """
     threat_model = ThreatModel(norm, eps, clip_range)
+    check_count("batch_size", batch_size)
     attack = make_attack(
         attack,
         n_steps=n_steps,
@@ -174,8 +179,10 @@ def attack_estimator(
     )
     X, y = _validate(X, y, threat_model)
     classifier = as_torch(estimator)
-    seed = random_state if isinstance(random_state, int) else draw_seed(random_state)
-    with eval_mode(classifier.module):
+    if not isinstance(random_state, Integral):
+        random_state = draw_seed(random_state)
+    seed = int(random_state)
+    with seeded_torch(seed), eval_mode(classifier.module):
         x, y_column = to_tensor(X, classifier.device), classifier.encode(y)
         predicted = _predict(classifier, x, batch_size)
         _compare_with_predict(estimator, X, predicted, classifier)

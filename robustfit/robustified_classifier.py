@@ -7,7 +7,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from robustfit._torch_bridge import draw_seed, seeded_torch
-from robustfit.torch_classifier import TorchClassifier, as_torch
+from robustfit.torch_classifier import TorchClassifier, as_torch, transformer_as_torch
 
 __all__ = ["RobustSampler", "RobustifiedClassifier", "as_sampler"]
 
@@ -218,6 +218,11 @@ class RobustSampler(BaseEstimator):
         self.robustifier_ = clone(self.robustifier).fit(X, y)
         self.sample_indices_ = self.robustifier_.sample_indices_
         return self.robustifier_.X_robust_, self.robustifier_.y_robust_
+
+
+@transformer_as_torch.register
+def _(transformer: RobustSampler):
+    return None  # a sampler acts on training data only
 
 
 def as_sampler(robustifier):

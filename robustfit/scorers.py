@@ -162,7 +162,7 @@ class RobustnessReport(_AttackingScorer):
     >>> from robustfit import RobustnessReport
     >>> X, y = load_digits(return_X_y=True)
     >>> model = LogisticRegression().fit(X[:1000] / 16, y[:1000])
-    >>> report = RobustnessReport(eps=0.05)(model, X[-50:] / 16, y[-50:])
+    >>> report = RobustnessReport(eps=0.05)(model, X[-5:] / 16, y[-5:])
     >>> report["autoattack_accuracy"] <= report["natural_accuracy"]
     True
     """

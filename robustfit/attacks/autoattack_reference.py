@@ -1,13 +1,15 @@
 """AutoAttack as its authors publish it, behind robustfit's attack interface."""
 
+import math
 import warnings
-from numbers import Integral
 
 import pyautoattack
 import torch
+import torch.nn.functional as F
 
 from robustfit._torch_bridge import seeded_torch
 from robustfit.attacks._sanity import SQUARE_ADVICE, flags_as_warnings
+from robustfit.attacks.gradient import check_count
 from robustfit.exceptions import FewClassesWarning, SquareAttackWarning
 
 __all__ = ["AutoAttackReference"]
@@ -48,10 +50,11 @@ class AutoAttackReference:
     -----
     Differences from calling the package: its flags are
     :class:`~robustfit.exceptions.RobustnessWarning` classes and nothing is printed;
-    torch's global random state is left as it was; attacks whose loss is not defined
-    for two or three classes are left out with a ``FewClassesWarning`` (the package
-    crashes); the number of targets is bounded by the number of classes. Samples that
-    it attacks get the same verdicts, sample by sample, for the same seed.
+    torch's global random state is left as it was; any ``clip_range`` and flat rows
+    work (the package clips to [0, 1] and takes images); attacks whose loss is not
+    defined for two or three classes are left out with a ``FewClassesWarning`` (the
+    package crashes); the number of targets is bounded by the number of classes. The
+    verdicts are the same, sample by sample, for the same seed and batch size.
 
     References
     ----------
@@ -64,7 +67,7 @@ class AutoAttackReference:
     >>> from robustfit import ThreatModel
     >>> from robustfit.attacks import AutoAttackReference
     >>> net = torch.nn.Linear(6, 4)
-    >>> x = torch.rand(8, 6)
+    >>> x = torch.rand(2, 6)
     >>> attack = AutoAttackReference()
     >>> x_adv = attack(net, x, net(x).argmax(1), ThreatModel(eps=0.3),
     ...                torch.Generator().manual_seed(0))
@@ -75,31 +78,32 @@ class AutoAttackReference:
     def __init__(self, version="standard", *, batch_size=250):
         self.version = version
         self.attacks = _resolve_attacks(version)
-        if not isinstance(batch_size, Integral) or batch_size < 1:
-            raise ValueError(f"batch_size is {batch_size!r}; expected an integer >= 1.")
+        check_count("batch_size", batch_size)
         self.batch_size = int(batch_size)
         self.robust_after_ = {}
 
     def __call__(self, logits_fn, x, y, threat_model, generator=None):
         """Return adversarial inputs of the shape of ``x``; robust samples unchanged."""
-        seed = generator.initial_seed() if generator is not None else 0
-        x = x.detach()
-        # The package takes images only, and its Square attack needs height and width.
-        images = x if x.ndim == 4 else x.reshape(*x.shape, 1, 1)
         if len(x) == 0:
             return x
+        seed = generator.initial_seed() if generator is not None else 0
+        frame = _ImageFrame(x.detach(), threat_model)
 
         def image_logits(images):
-            return logits_fn(images.reshape(len(images), *x.shape[1:]))
+            return logits_fn(frame.restore(images))
 
+        images = frame.images(x.detach())
         attacks = self._usable_attacks(image_logits(images[:1]).shape[1])
         with seeded_torch(seed), flags_as_warnings():
-            x_adv = self._run(image_logits, images, y, threat_model, attacks, seed)
-        return x_adv.reshape(x.shape)
+            found = self._run(image_logits, images, y, frame, attacks, seed)
+        unchanged = (found == images).flatten(1).all(1)
+        x_adv = frame.restore(found)
+        x_adv[unchanged] = x[unchanged]
+        return x_adv
 
-    def _run(self, logits_fn, images, y, threat_model, attacks, seed):
+    def _run(self, logits_fn, images, y, frame, attacks, seed):
         """Run the attacks in turn, each on the survivors of those before it."""
-        engine = self._build_engine(logits_fn, images, threat_model, seed)
+        engine = self._build_engine(logits_fn, images, frame, seed)
         x_adv = images.clone()
         robust = self._is_correct(logits_fn, images, y)
         self.robust_after_ = {}
@@ -123,14 +127,14 @@ class AutoAttackReference:
             ]
         return torch.cat(parts) == y
 
-    def _build_engine(self, logits_fn, images, threat_model, seed):
+    def _build_engine(self, logits_fn, images, frame, seed):
         named = isinstance(self.version, str)
         n_classes = logits_fn(images[:1]).shape[1]
         engine = pyautoattack.AutoAttack(
             logits_fn,
             attacks=None if named else list(self.attacks),
-            norm=_NORM_NAMES[threat_model.norm],
-            eps=threat_model.eps,
+            norm=_NORM_NAMES[frame.norm],
+            eps=frame.eps,
             seed=seed,
             version=self.version if named else "custom",
             device=images.device,
@@ -150,6 +154,50 @@ class AutoAttackReference:
                 stacklevel=4,
             )
         return [a for a in self.attacks if a not in dropped]
+
+
+class _ImageFrame:
+    """Samples as the package wants them: square images with values in [0, 1].
+
+    It always clips to [0, 1], so other ranges are rescaled, and unbounded features
+    are given a range that no perturbation reaches. Its Square attack needs square
+    images, for l2 of at least five pixels a side; other samples are folded into one.
+    """
+
+    def __init__(self, x, threat_model):
+        self.norm = threat_model.norm
+        self._shape = x.shape[1:]
+        smallest = 5 if self.norm == "l2" else 1
+        is_square = x.ndim == 4 and x.shape[2] == x.shape[3] >= smallest
+        self._side = None
+        if not is_square:
+            self._side = max(smallest, math.ceil(math.sqrt(math.prod(self._shape))))
+        if threat_model.clip_range is None:
+            reach = threat_model.eps + 1e-6
+            self._low = float(x.min()) - reach
+            high = float(x.max()) + reach
+        else:
+            self._low, high = threat_model.clip_range
+        self._scale = high - self._low
+        self.eps = threat_model.eps / self._scale
+
+    def images(self, x):
+        if (self._low, self._scale) != (0, 1):
+            x = (x - self._low) / self._scale
+        if self._side is None:
+            return x
+        flat = x.flatten(1)
+        flat = F.pad(flat, (0, self._side**2 - flat.shape[1]))
+        return flat.reshape(len(x), 1, self._side, self._side)
+
+    def restore(self, images):
+        x = images
+        if self._side is not None:
+            x = images.flatten(1)[:, : math.prod(self._shape)]
+            x = x.reshape(len(images), *self._shape)
+        if (self._low, self._scale) != (0, 1):
+            x = x * self._scale + self._low
+        return x
 
 
 def _resolve_attacks(version):

@@ -6,7 +6,7 @@ import torch
 
 from robustfit.attacks._losses import ATTACK_LOSSES, margin
 
-__all__ = ["FGSM", "PGD", "input_gradient"]
+__all__ = ["FGSM", "PGD", "check_count", "input_gradient"]
 
 
 def input_gradient(logits_fn, x, y, loss_fn):
@@ -73,8 +73,8 @@ class PGD:
         loss="cross-entropy",
         targeted=False,
     ):
-        _check_count("n_steps", n_steps)
-        _check_count("n_restarts", n_restarts)
+        check_count("n_steps", n_steps)
+        check_count("n_restarts", n_restarts)
         if step_size is not None and not (
             isinstance(step_size, Real) and step_size > 0
         ):
@@ -172,6 +172,7 @@ class _BestIterate:
     def update(self, x_adv, logits, rows):
         """Keep improvements of ``rows``; return which of them are fooled by x_adv."""
         value = self._sign * margin(logits, self._y[rows]).to(self._value.dtype)
+        value = value.nan_to_num(nan=torch.inf)  # no answer is a wrong answer
         better = value > self._value[rows]
         self._value[rows[better]] = value[better]
         self.x_adv[rows[better]] = x_adv[better].detach()
@@ -182,6 +183,7 @@ class _BestIterate:
         return torch.nonzero(self._value <= 0)[:, 0]
 
 
-def _check_count(name, value):
+def check_count(name, value):
+    """Raise a ValueError naming the parameter unless it is an integer >= 1."""
     if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
         raise ValueError(f"{name} is {value!r}; expected an integer >= 1.")

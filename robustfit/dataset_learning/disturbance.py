@@ -7,6 +7,7 @@ the object ("distractors"), the contrast is lowered so that the clean test image
 out more than anything seen in training, and white noise covers what is left.
 """
 
+import math
 from dataclasses import asdict, dataclass
 
 import torch
@@ -25,7 +26,8 @@ class Disturbance:
         Largest share by which a distractor moves a pixel to the other end of the
         range, in [0, 1].
     contrast : float, default=0.6
-        Factor on the disturbed image, in (0, 1].
+        Factor on the distance of the disturbed image from the set's median value
+        (the background of most images), in (0, 1].
     noise : float, default=0.0
         Standard deviation of white Gaussian noise.
     n_distractors : int, default=2
@@ -50,19 +52,21 @@ class Disturbance:
 
         Returns
         -------
-        torch.Tensor of the shape of ``x``, inside ``value_range``
+        torch.Tensor of the shape of ``x``
+            Noise may carry it out of ``value_range``; the caller clips.
         """
         low, high = value_range
         scaled = (x - low) / (high - low)
+        background = scaled.median()
         if self.amplitude > 0 and self.n_distractors > 0:
             pull = self.amplitude * _distractors(scaled, self.n_distractors, generator)
             scaled = scaled * (1 - pull) + (1 - scaled) * pull
-        scaled = scaled * self.contrast
+        scaled = background + (scaled - background) * self.contrast
         if self.noise > 0:
             scaled = scaled + self.noise * torch.randn(
                 x.shape, generator=generator, device=x.device, dtype=x.dtype
             )
-        return low + (high - low) * scaled.clamp(0, 1)
+        return low + (high - low) * scaled
 
     def as_dict(self):
         """Return the parameters as a dict of numbers."""
@@ -97,6 +101,42 @@ def _shift_images(x, generator):
     return x
 
 
-def default_disturbances(threat_model, image_shape):
-    """Return disturbances to choose from, the most likely one first."""
-    return [Disturbance(0.4, 0.6), Disturbance(0.4, 0.7), Disturbance(0.4, 0.6, 0.15)]
+def default_disturbances(threat_model, image_shape, value_range):
+    """Return disturbances to choose from, scaled to the adversary's budget.
+
+    Parameters
+    ----------
+    threat_model : ThreatModel
+    image_shape : tuple of (C, H, W) or (n_features,)
+        Vectors get noise only: parts of other rows mean nothing there.
+    value_range : tuple of (float, float)
+
+    Returns
+    -------
+    list of Disturbance
+        The most likely one first; the last one is noise alone, the baseline that the
+        others have to beat.
+    """
+    budget = _budget_per_value(threat_model, image_shape, value_range)
+    noise = [Disturbance(0, 1, factor * budget, 0) for factor in (2.0, 1.0, 3.0)]
+    if len(image_shape) != 3:
+        return noise
+    return [
+        Disturbance(*_bounded(2 * budget, 1 - 2 * budget), 2 * budget),
+        Disturbance(*_bounded(2 * budget, 1 - 2 * budget)),
+        Disturbance(*_bounded(4 * budget, 1 - 4 * budget)),
+        noise[0],
+    ]
+
+
+def _bounded(amplitude, contrast):
+    return min(amplitude, 0.4), max(contrast, 0.6)
+
+
+def _budget_per_value(threat_model, image_shape, value_range):
+    """Return eps as a share of the value range, for l2 spread over a fifth of them."""
+    low, high = value_range
+    spread = 1.0
+    if threat_model.norm == "l2":
+        spread = math.sqrt(math.prod(image_shape) / 5)
+    return threat_model.eps / spread / (high - low)

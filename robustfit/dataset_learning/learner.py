@@ -8,10 +8,10 @@ import numpy as np
 import skorch
 import torch
 from sklearn.base import clone
-from sklearn.utils._param_validation import Interval, StrOptions
 
 from robustfit._base import TrainingSetRewriter
 from robustfit._checkpoint import Checkpoint
+from robustfit._sklearn_private import Interval, StrOptions
 from robustfit._torch_bridge import (
     draw_seed,
     resolve_device,
@@ -62,7 +62,7 @@ class RobustDatasetLearner(TrainingSetRewriter):
     fraction : float, default=1.0
         Share of the rows in the learned set, chosen at random within each class, in
         (0, 1]. Below 1 use :class:`RobustifiedClassifier` or :func:`as_sampler`.
-    n_candidates : int, default=3
+    n_candidates : int, default=4
         Disturbances that are compared for "scratch".
     n_rounds : int, default=16
         Rounds of fictitious play for "fine-tune".
@@ -159,7 +159,7 @@ class RobustDatasetLearner(TrainingSetRewriter):
         protocol="auto",
         method="default",
         fraction=1.0,
-        n_candidates=3,
+        n_candidates=4,
         n_rounds=16,
         n_meta_epochs=None,
         n_unrolled=1,

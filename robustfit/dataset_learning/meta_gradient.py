@@ -52,7 +52,7 @@ def exact_meta_gradient(module, parameters, x_robust, y, attack, *, t, n_unrolle
         }
     x_adv = attack({k: v.detach() for k, v in trained.items()})
     loss, (gradient,) = _loss_gradient(module, trained, x_adv, y, [x_robust])
-    return gradient, float(loss)
+    return gradient, float(loss.detach())
 
 
 def finite_difference_meta_gradient(
@@ -78,7 +78,7 @@ def finite_difference_meta_gradient(
         in_x, in_theta = _directional_slopes(module, theta, x_robust, y, adjoint)
         gradient -= t * in_x
         adjoint = [a - t * s for a, s in zip(adjoint, in_theta, strict=True)]
-    return gradient, float(loss)
+    return gradient, float(loss.detach())
 
 
 def _directional_slopes(module, theta, x, y, direction):

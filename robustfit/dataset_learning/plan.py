@@ -110,7 +110,9 @@ def plan_steps(problem, learner, protocol):
 
 
 def _disturbance_steps(problem, learner):
-    candidates = default_disturbances(problem.threat_model, problem.image_shape)
+    candidates = default_disturbances(
+        problem.threat_model, problem.image_shape, problem.value_range
+    )
     searchable = len(problem.X_all) >= SMALLEST_SEARCH
     candidates = candidates[: learner.n_candidates if searchable else 1]
 
@@ -124,7 +126,7 @@ def _disturbance_steps(problem, learner):
 
     def disturb(state, generator):
         judged = [r for r in state.history if r["step"] == "disturbance-search"]
-        best = max(judged, key=lambda r: r["robust_accuracy"], default=None)
+        best = max(judged, key=_natural_plus_robust, default=None)
         chosen = candidates[0]
         if best is not None:
             chosen = Disturbance(**{k: best[k] for k in chosen.as_dict()})
@@ -135,10 +137,14 @@ def _disturbance_steps(problem, learner):
     return [*search, Step("disturb", disturb)]
 
 
+def _natural_plus_robust(record):
+    return record["natural_accuracy"] + record["robust_accuracy"]
+
+
 def apply_disturbance(problem, disturbance, x, generator):
     """Disturb ``x`` (of the shape of X) as images."""
     images = disturbance.apply(problem.as_images(x), problem.value_range, generator)
-    return images.reshape(x.shape)
+    return problem.threat_model.clip(images.reshape(x.shape))
 
 
 def judge_from_scratch(problem, disturbance, generator):

@@ -1,0 +1,30 @@
+"""Small embedded data and nets that every test file may use."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_digits
+
+from robustfit.nets import default_classifier
+
+
+@pytest.fixture(scope="session")
+def digits():
+    """400 training and 100 test images, (n, 1, 8, 8) float32 in [0, 1]."""
+    X, y = load_digits(return_X_y=True)
+    X = (X / 16).astype(np.float32).reshape(-1, 1, 8, 8)
+    return X[:400], y[:400], X[1000:1100], y[1000:1100]
+
+
+@pytest.fixture(scope="session")
+def fitted_net(digits):
+    """A small CNN naturally trained on the digits; treat it as read-only."""
+    X, y, _, _ = digits
+    torch.manual_seed(0)
+    return default_classifier((1, 8, 8), 10, max_epochs=40).fit(X, y)
+
+
+@pytest.fixture
+def net():
+    """An unfitted skorch net for 1x8x8 images, trained in a second."""
+    return default_classifier((1, 8, 8), 10, max_epochs=15)

@@ -1,0 +1,370 @@
+import numpy as np
+import pytest
+import skorch
+import torch
+from sklearn.base import BaseEstimator, clone
+from sklearn.callback import ProgressBar
+from torch import nn
+
+from robustfit import (
+    RobustDatasetLearner,
+    RobustifiedClassifier,
+    TorchClassifier,
+    as_torch,
+    attack_estimator,
+)
+from robustfit.dataset_learning import learner as learner_module
+from robustfit.dataset_learning.disturbance import Disturbance, default_disturbances
+from robustfit.dataset_learning.fictitious_play import perturb_towards
+from robustfit.dataset_learning.meta_gradient import META_GRADIENTS
+from robustfit.exceptions import ImageShapeError, PixelRangeError, RewrittenRowsError
+from robustfit.nets import SmallCNN, default_classifier
+from robustfit.threat_model import ThreatModel
+
+
+def quick(**parameters):
+    defaults = {"eps": 0.1, "n_candidates": 1, "n_rounds": 3, "random_state": 0}
+    return RobustDatasetLearner(**defaults | parameters)
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [{}, {"protocol": "fine-tune"}, {"method": "paper", "n_meta_epochs": 1}, {"norm": "l2", "eps": 0.5}],  # noqa: E501
+)  # fmt: skip
+@pytest.mark.parametrize("as_rows", [False, True])
+def test_rewrites_rows_in_place(digits, parameters, as_rows):
+    X, y, _, _ = digits
+    X, y = X[:150], y[:150]
+    if as_rows:
+        X = X.reshape(len(X), -1)
+        parameters = parameters | {"image_shape": (1, 8, 8)}
+    learner = quick(**parameters)
+    X_robust = learner.fit_transform(X, y)
+    assert X_robust.shape == X.shape
+    assert X_robust.dtype == np.float32
+    assert X_robust.min() >= 0
+    assert X_robust.max() <= 1
+    assert (X_robust != X).any()
+    np.testing.assert_array_equal(learner.y_robust_, y)
+    np.testing.assert_array_equal(learner.sample_indices_, np.arange(150))
+    np.testing.assert_array_equal(learner.transform(X), X)
+    assert isinstance(learner.estimator_.module_, SmallCNN)
+    assert [r["seconds"] > 0 for r in learner.history_]
+
+
+@pytest.mark.parametrize(
+    "shape", [(3, 32, 32), (1, 8, 8), (5,)], ids=["colour", "digits", "vector"]
+)
+def test_any_shape_two_classes_string_labels(shape):
+    rng = np.random.default_rng(0)
+    X = rng.random((24, *shape))
+    y = np.where(rng.random(24) > 0.5, "yes", "no")
+    learner = quick(n_rounds=1)
+    assert learner.fit_transform(X, y).shape == X.shape
+    assert set(learner.y_robust_) == {"yes", "no"}
+
+
+@pytest.mark.parametrize("protocol", ["scratch", "fine-tune"])
+def test_same_seed_same_bytes_and_no_global_state(digits, protocol):
+    X, y, _, _ = digits
+    X, y = X[:120], y[:120]
+    torch.manual_seed(5)
+    state = torch.get_rng_state()
+    first = quick(protocol=protocol).fit(X, y).X_robust_
+    assert torch.equal(state, torch.get_rng_state())
+    torch.manual_seed(6)
+    assert first.tobytes() == quick(protocol=protocol).fit(X, y).X_robust_.tobytes()
+    other = quick(protocol=protocol, random_state=1).fit(X, y).X_robust_
+    assert (first != other).any()
+
+
+def test_scratch_search_prefers_what_is_robust(digits):
+    X, y, _, _ = digits
+    learner = quick(n_candidates=4).fit(X, y)
+    judged = [r for r in learner.history_ if r["step"] == "disturbance-search"]
+    assert len(judged) == 4
+    best = max(judged, key=lambda r: r["natural_accuracy"] + r["robust_accuracy"])
+    chosen = learner.history_[-1]
+    assert chosen["step"] == "disturb"
+    names = ("amplitude", "contrast", "noise", "n_distractors")
+    assert all(chosen[name] == best[name] for name in names)
+
+
+def test_fraction_keeps_every_class(digits):
+    X, y, _, _ = digits
+    learner = quick(fraction=0.1).fit(X, y)
+    assert len(learner.X_robust_) == pytest.approx(40, abs=5)
+    assert set(learner.y_robust_) == set(y)
+    np.testing.assert_array_equal(y[learner.sample_indices_], learner.y_robust_)
+    with pytest.raises(RewrittenRowsError, match="RobustifiedClassifier"):
+        clone(learner).fit_transform(X, y)
+
+
+def test_users_net_of_any_kind(digits):
+    X, y, _, _ = digits
+    net = skorch.NeuralNetClassifier(
+        BatchNormNet, criterion=nn.CrossEntropyLoss, max_epochs=2, train_split=None,
+        verbose=0, iterator_train__shuffle=True,
+    )  # fmt: skip
+    for parameters in ({"protocol": "fine-tune"}, {"method": "paper", "n_meta_epochs": 1}, {}):  # noqa: E501  # fmt: skip
+        learner = quick(estimator=net, **parameters).fit(X[:100], y[:100])
+        assert isinstance(learner.estimator_.module_, BatchNormNet)
+        assert not hasattr(net, "module_")
+        assert np.isfinite(learner.X_robust_).all()
+
+
+class BatchNormNet(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(),
+            nn.Linear(144, 10),
+        )  # fmt: skip
+
+    def forward(self, x):
+        return self.layers(x)
+
+
+class Interrupt(Exception):
+    pass
+
+
+def fail_at(monkeypatch, step_number, error):
+    original = learner_module.RobustDatasetLearner._run_step
+
+    def failing(self, step, state, generator, n_steps):
+        if len(state.history) == step_number:
+            raise error
+        original(self, step, state, generator, n_steps)
+
+    monkeypatch.setattr(learner_module.RobustDatasetLearner, "_run_step", failing)
+
+
+@pytest.mark.parametrize("protocol", ["scratch", "fine-tune"])
+def test_resumes_where_it_stopped_with_the_same_bytes(
+    digits, tmp_path, monkeypatch, protocol
+):
+    X, y, _, _ = digits
+    X, y = X[:120], y[:120]
+    expected = quick(protocol=protocol, n_candidates=2).fit(X, y)
+    learner = quick(protocol=protocol, n_candidates=2, checkpoint=str(tmp_path))
+    with monkeypatch.context() as patch:
+        fail_at(patch, 2, KeyboardInterrupt())
+        with pytest.raises(KeyboardInterrupt):
+            learner.fit(X, y)
+    assert len(learner.history_) == 2
+    assert learner.X_robust_.shape == X.shape  # the last good state is kept
+    resumed = clone(learner).fit(X, y)
+    assert resumed.X_robust_.tobytes() == expected.X_robust_.tobytes()
+    assert resumed.history_[:2] == learner.history_  # not learned again
+    other_data = clone(learner).fit(X[::-1], y[::-1])
+    assert other_data.history_[0] != learner.history_[0]
+    assert not list(tmp_path.glob("*.tmp"))
+
+
+def test_resumes_without_a_seed(digits, tmp_path, monkeypatch):
+    X, y, _, _ = digits
+    learner = quick(random_state=None, protocol="fine-tune", checkpoint=tmp_path)
+    with monkeypatch.context() as patch:
+        fail_at(patch, 1, Interrupt())
+        with pytest.raises(Interrupt):
+            learner.fit(X[:100], y[:100])
+    resumed = clone(learner).fit(X[:100], y[:100])
+    assert resumed.history_[0] == learner.history_[0]
+
+
+def test_progress_bar_and_verbose(digits, capsys):
+    X, y, _, _ = digits
+    learner = quick(verbose=1).set_callbacks(ProgressBar())
+    learner.fit(X[:60], y[:60])
+    assert "[RobustDatasetLearner] 1/1 disturb:" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"eps": -1}, ValueError, "eps is -1"),
+        ({"eps": [0.1, 0.2]}, ValueError, "expected one number"),
+        ({"norm": "l1"}, ValueError, "norm is 'l1'"),
+        ({"fraction": 0}, ValueError, "fraction"),
+        ({"fraction": 1.5}, ValueError, "fraction"),
+        ({"protocol": "both"}, ValueError, "protocol"),
+        ({"device": "cuda:99"}, ValueError, "device is 'cuda:99'"),
+        ({"device": "warp"}, ValueError, "device is 'warp'"),
+        ({"image_shape": (1, 8, 8), "flat": 63}, ImageShapeError, "holds 64 numbers"),
+        ({"image_shape": 64, "flat": 64}, ImageShapeError, "channels, height, width"),
+    ],
+)
+def test_bad_parameters_fail_before_any_work(
+    digits, monkeypatch, change, error, message
+):
+    X, y, _, _ = digits
+    change = dict(change)
+    if "flat" in change:
+        X = X.reshape(len(X), -1)[:, : change.pop("flat")]
+    monkeypatch.setattr(
+        RobustDatasetLearner, "_train_theta_0", lambda *a: pytest.fail("work began")
+    )
+    with pytest.raises(error, match=message):
+        quick(**change).fit(X, y)
+
+
+def test_bad_data(digits):
+    X, y, _, _ = digits
+    with pytest.raises(PixelRangeError, match="X / 255"):
+        quick().fit((X * 255).astype(np.uint8), y)
+    with pytest.raises(ValueError, match="NaN"):
+        quick().fit(X * np.nan, y)
+    with pytest.raises(ValueError, match="at least two classes"):
+        quick().fit(X, np.zeros(len(X)))
+    with pytest.raises(ValueError, match="as many labels as rows"):
+        quick().fit(X, y[:-1])
+    with pytest.raises(ValueError, match="y to be passed"):
+        quick().fit(X, None)
+    with pytest.raises(ImageShapeError, match="channel axis"):
+        quick().fit(X[:, 0], y)
+    with pytest.raises(TypeError, match="no trainable parameters"):
+        quick(estimator=NoParameters()).fit(X[:20], y[:20])
+    learner = quick().fit(X[:50], y[:50])
+    with pytest.raises(ImageShapeError, match="was fitted on"):
+        learner.transform(X[:, :, :4])
+    with pytest.raises(ImageShapeError, match="was fitted on"):
+        learner.transform(X.reshape(len(X), 1, 4, 16))
+
+
+class NoParameters(BaseEstimator):
+    def fit(self, X, y):
+        return self
+
+
+@as_torch.register
+def _(estimator: NoParameters):
+    return TorchClassifier(nn.Flatten())
+
+
+@pytest.mark.parametrize("eps", [0, 5.0])
+@pytest.mark.parametrize("protocol", ["scratch", "fine-tune"])
+def test_zero_and_huge_budgets(digits, eps, protocol):
+    X, y, _, _ = digits
+    X_robust = quick(eps=eps, protocol=protocol).fit_transform(X[:50], y[:50])
+    assert np.isfinite(X_robust).all()
+    if eps == 0 and protocol == "fine-tune":
+        np.testing.assert_allclose(X_robust, X[:50], atol=1e-6)
+
+
+def test_constant_images_and_one_row_a_class():
+    X = np.full((2, 1, 8, 8), 0.5, dtype=np.float32)
+    for protocol in ("scratch", "fine-tune"):
+        X_robust = quick(protocol=protocol).fit_transform(X, [0, 1])
+        assert np.isfinite(X_robust).all()
+
+
+def test_read_only_input_is_left_alone(digits):
+    X, y, _, _ = digits
+    X = X[:50].copy()
+    X.setflags(write=False)
+    before = X.tobytes()
+    quick(protocol="fine-tune").fit(X, y[:50])
+    assert X.tobytes() == before
+
+
+# --- the stages, each by itself -------------------------------------------------------
+
+
+def test_disturbance_by_hand():
+    x = torch.tensor([[0.0, 1.0], [0.0, 1.0]])
+    generator = torch.Generator().manual_seed(0)
+    disturbed = Disturbance(0.4, 1.0, 0.0, 1).apply(x, (0, 1), generator)
+    # Rows are alike, so the distractor is the row itself: bright falls by 0.4.
+    torch.testing.assert_close(disturbed, torch.tensor([[0.0, 0.6], [0.0, 0.6]]))
+
+
+def test_contrast_shrinks_towards_the_background():
+    x = torch.tensor([[2.0, 2.0, 2.0, 4.0]])
+    half = Disturbance(0.0, 0.5, 0.0, 0).apply(x, (0, 4), None)
+    torch.testing.assert_close(half, torch.tensor([[2.0, 2.0, 2.0, 3.0]]))
+
+
+def test_disturbance_says_nothing_about_the_label(digits):
+    X, y, _, _ = digits
+    x = torch.tensor(X)
+    generator = torch.Generator().manual_seed(0)
+    change = (
+        (Disturbance(0.4, 1.0).apply(x, (0, 1), generator) - x).abs().sum((1, 2, 3))
+    )
+    by_class = torch.stack([change[torch.tensor(y == c)].mean() for c in range(10)])
+    assert by_class.std() < 0.25 * by_class.mean()
+
+
+def test_disturbances_grow_with_the_budget():
+    for shape in ((1, 8, 8), (20,)):
+        small, large = (
+            default_disturbances(ThreatModel(eps=e), shape, (0, 1)) for e in (0.02, 0.1)
+        )
+        assert small[0].noise < large[0].noise
+        assert small[-1].amplitude == 0  # noise alone is always a candidate
+
+
+def test_perturbation_reaches_its_target_within_the_ball():
+    torch.manual_seed(0)
+    net = nn.Linear(20, 4)
+    x, target = torch.rand(30, 20), torch.randint(4, (30,))
+    threat_model = ThreatModel("linf", 0.5)
+    x_new = perturb_towards(net, x, target, threat_model, n_steps=8)
+    threat_model.check_perturbation(x_new, x)
+    before = (net(x).argmax(1) == target).float().mean()
+    assert (net(x_new).argmax(1) == target).float().mean() > before + 0.3
+
+
+@pytest.mark.parametrize("n_unrolled", [1, 2])
+def test_meta_gradients_agree_with_each_other_and_with_brute_force(n_unrolled):
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 3)).double()
+    x, y = torch.rand(5, 6).double(), torch.randint(3, (5,))
+    x_adv = (x + 0.1 * torch.randn(5, 6)).double()
+    theta = {k: v.detach() for k, v in net.named_parameters()}
+    gradients = {
+        name: function(
+            net, theta, x, y, lambda trained: x_adv, t=0.1, n_unrolled=n_unrolled
+        )
+        for name, function in META_GRADIENTS.items()
+    }
+    exact, loss = gradients["exact"]
+    approximate, same_loss = gradients["finite-difference"]
+    assert loss == pytest.approx(same_loss)
+    torch.testing.assert_close(exact, approximate, rtol=1e-2, atol=1e-6)
+
+    def outer_loss(x_rob):
+        _, value = META_GRADIENTS["exact"](
+            net, theta, x_rob, y, lambda trained: x_adv, t=0.1, n_unrolled=n_unrolled
+        )
+        return value
+
+    step = torch.zeros_like(x)
+    step[2, 3] = 1e-5
+    brute = (outer_loss(x + step) - outer_loss(x - step)) / 2e-5
+    assert float(exact[2, 3]) == pytest.approx(brute, rel=1e-3)
+
+
+# --- what it is for -------------------------------------------------------------------
+
+
+def robust_accuracy(model, X, y):
+    version = ["apgd-ce", "apgd-t"]
+    return attack_estimator(
+        model, X, y, attack="autoattack", version=version, eps=0.1
+    ).robust_accuracy
+
+
+@pytest.mark.parametrize("fine_tune", [False, True])
+def test_natural_training_on_the_set_is_more_robust(digits, fitted_net, fine_tune):
+    X, y, X_test, y_test = digits
+    natural = robust_accuracy(fitted_net, X_test, y_test)
+    model = RobustifiedClassifier(
+        RobustDatasetLearner(eps=0.1, random_state=0),
+        default_classifier((1, 8, 8), 10, max_epochs=40),
+        fine_tune=fine_tune,
+        random_state=3,
+    ).fit(X, y)
+    assert robust_accuracy(model, X_test, y_test) > natural + 0.05
+    assert model.score(X_test, y_test) > 0.8

@@ -1,0 +1,128 @@
+import numpy as np
+import pytest
+import torch
+from sklearn.base import clone
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV
+
+from robustfit import (
+    RobustDatasetLearner,
+    RobustifiedClassifier,
+    RobustSampler,
+    as_sampler,
+    as_torch,
+)
+from robustfit.nets import MLP, default_classifier
+
+
+def quick(**parameters):
+    defaults = {"eps": 0.1, "n_candidates": 1, "n_rounds": 2, "random_state": 0}
+    return RobustDatasetLearner(**defaults | parameters)
+
+
+def test_string_labels_around_a_skorch_net(digits, net):
+    X, y, X_test, y_test = digits
+    names = np.array(list("jihgfedcba"))
+    model = RobustifiedClassifier(quick(), net, random_state=0).fit(X, names[y])
+    assert list(model.classes_) == sorted(names)
+    assert model.score(X_test, names[y_test]) > 0.5
+    assert model.predict_proba(X_test).shape == (100, 10)
+    with torch.no_grad():
+        column = as_torch(model)(torch.tensor(X_test)).argmax(1).numpy()
+    np.testing.assert_array_equal(model.classes_[column], model.predict(X_test))
+
+
+def test_float64_and_flat_rows(digits):
+    X, y, _, _ = digits
+    X = X.reshape(len(X), -1).astype(np.float64)
+    model = RobustifiedClassifier(quick(), LogisticRegression(max_iter=200)).fit(X, y)
+    assert model.n_features_in_ == 64
+    assert model.decision_function(X[:2]).shape == (2, 10)
+    assert model.predict(X[:1]).shape == (1,)
+
+
+def test_a_fraction_trains_on_fewer_rows(digits, net):
+    X, y, _, _ = digits
+    model = RobustifiedClassifier(quick(fraction=0.25), net).fit(X, y)
+    assert len(model.robustifier_.X_robust_) == pytest.approx(100, abs=5)
+
+
+def test_learned_soft_labels_reach_the_net(digits, net):
+    X, y, _, _ = digits
+
+    class Soft(RobustDatasetLearner):
+        def _learn(self, *args):
+            super()._learn(*args)
+            hard = np.eye(10, dtype=np.float32)[self.y_robust_]
+            self.y_robust_ = 0.9 * hard + 0.01
+
+    soft = Soft(eps=0.1, n_candidates=1, random_state=0)
+    model = RobustifiedClassifier(soft, net, random_state=0).fit(X, y)
+    assert model.score(X, y) > 0.5
+    with pytest.raises(TypeError, match="labels are soft"):
+        RobustifiedClassifier(soft, LogisticRegression()).fit(X, y)
+
+
+def test_fine_tuning_starts_from_theta_0(digits, net):
+    X, y, _, _ = digits
+    net.set_params(lr=1e-9)  # so that training on the set changes nothing
+    learner = quick(estimator=default_classifier((1, 8, 8), 10, max_epochs=15))
+    model = RobustifiedClassifier(learner, net, fine_tune=True).fit(X, y)
+    theta_0 = model.robustifier_.estimator_.module_.state_dict()
+    for name, weight in model.classifier_.module_.state_dict().items():
+        torch.testing.assert_close(weight, theta_0[name], atol=1e-5, rtol=0)
+    assert model.robustifier_.protocol == "fine-tune"  # "auto" was told
+    assert learner.protocol == "auto"  # and the user's own object was not touched
+
+
+def test_fine_tuning_learns_with_the_classifier_itself_by_default(digits, net):
+    X, y, _, _ = digits
+    model = RobustifiedClassifier(quick(), net, fine_tune=True).fit(X[:80], y[:80])
+    assert model.robustifier_.estimator_.max_epochs == net.max_epochs
+
+
+def test_fine_tuning_another_architecture_trains_it_naturally_first(digits):
+    X, y, _, _ = digits
+    mlp = default_classifier((64,), 10, max_epochs=10)
+    assert mlp.module is MLP
+    learner = quick(estimator=default_classifier((1, 8, 8), 10, max_epochs=2))
+    model = RobustifiedClassifier(learner, mlp, fine_tune=True, random_state=0)
+    model.fit(X, y)
+    assert len(model.classifier_.history) == 20  # natural epochs, then fine-tuning
+    assert model.score(X, y) > 0.7
+
+
+def test_fine_tuning_needs_a_net(digits):
+    X, y, _, _ = digits
+    model = RobustifiedClassifier(quick(), LogisticRegression(), fine_tune=True)
+    with pytest.raises(TypeError, match="fine_tune=True needs a skorch net"):
+        model.fit(X, y)
+
+
+def test_same_seed_same_predictions(digits, net):
+    X, y, X_test, _ = digits
+    first, second = (
+        RobustifiedClassifier(quick(), net, random_state=4).fit(X, y) for _ in range(2)
+    )
+    np.testing.assert_array_equal(
+        first.predict_proba(X_test), second.predict_proba(X_test)
+    )
+
+
+def test_grid_search_over_the_robustifier(digits):
+    X, y, _, _ = digits
+    X = X.reshape(len(X), -1)
+    model = RobustifiedClassifier(quick(), LogisticRegression(max_iter=100))
+    grid = {"robustifier__fraction": [0.2, 1.0], "fine_tune": [False]}
+    search = GridSearchCV(model, grid, cv=2, error_score="raise").fit(X, y)
+    assert search.best_params_["robustifier__fraction"] in (0.2, 1.0)
+
+
+def test_sampler_returns_the_learned_set(digits):
+    X, y, _, _ = digits
+    sampler = clone(as_sampler(quick(fraction=0.2)))
+    assert isinstance(sampler, RobustSampler)
+    assert not hasattr(sampler, "transform")
+    X_robust, y_robust = sampler.fit_resample(X, y)
+    assert len(X_robust) == len(y_robust) == len(sampler.sample_indices_)
+    assert sampler.get_params()["robustifier__fraction"] == 0.2

@@ -1,0 +1,97 @@
+import pickle
+
+import numpy as np
+import pytest
+from sklearn.base import clone
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV, cross_val_score, cross_validate
+
+from robustfit import RobustAccuracyScorer, RobustnessReport, attack_estimator
+from robustfit.exceptions import GradientMaskingWarning
+from robustfit.scorers import warn_if_masked
+
+
+@pytest.fixture(scope="module")
+def flat(digits):
+    X, y, _, _ = digits
+    return X.reshape(len(X), -1)[:200], y[:200]
+
+
+def test_score_is_the_robust_accuracy(digits, fitted_net):
+    _, _, X, y = digits
+    scorer = RobustAccuracyScorer(eps=0.1, n_steps=5)
+    expected = attack_estimator(fitted_net, X, y, eps=0.1, n_steps=5)
+    assert scorer(fitted_net, X, y) == expected.robust_accuracy
+    assert 0 < expected.robust_accuracy < expected.natural_accuracy
+
+
+def test_clone_pickle_repr_name():
+    scorer = RobustAccuracyScorer("autoattack", eps=0.25, norm="l2")
+    for other in (clone(scorer), pickle.loads(pickle.dumps(scorer))):
+        assert other.get_params() == scorer.get_params()
+    assert "eps=0.25" in repr(scorer)
+    assert scorer.__name__ == "robust_accuracy_autoattack_l2_0.25"
+    assert "linf" in RobustnessReport().__name__
+
+
+def test_autoattack_is_at_most_pgd(digits, fitted_net):
+    _, _, X, y = digits
+    pgd, auto = (
+        RobustAccuracyScorer(attack, eps=0.1)(fitted_net, X[:20], y[:20])
+        for attack in ("pgd", "autoattack")
+    )
+    assert auto <= pgd
+
+
+def test_report_adds_up(digits, fitted_net):
+    _, _, X, y = digits
+    report = RobustnessReport(eps=0.1)(fitted_net, X[:20], y[:20])
+    assert report["autoattack_after_square"] == report["autoattack_accuracy"]
+    assert report["worst_case_accuracy"] <= report["pgd_accuracy"]
+    assert report["autoattack_accuracy"] <= report["autoattack_after_apgd_ce"]
+    lost = 1 - report["worst_case_accuracy"] / report["natural_accuracy"]
+    assert report["attack_success_rate"] == pytest.approx(lost)
+
+
+def test_masking_is_announced():
+    with pytest.warns(GradientMaskingWarning, match=r"PGD reports 90.0%.*20.0%"):
+        warn_if_masked(0.9, 0.2)
+
+
+def test_no_masking_no_warning(recwarn):
+    warn_if_masked(0.55, 0.5)
+    assert not recwarn.list
+
+
+def test_in_cross_validation_and_search(flat):
+    X, y = flat
+    model = LogisticRegression(max_iter=100)
+    scorer = RobustAccuracyScorer(eps=0.05, n_steps=3)
+    scores = cross_val_score(model, X, y, cv=3, scoring=scorer, error_score="raise")
+    assert ((scores > 0) & (scores < 1)).all()
+    report = RobustnessReport(eps=0.05, n_steps=3, version=["apgd-ce"])
+    table = cross_validate(model, X, y, cv=2, scoring=report, error_score="raise")
+    assert (table["test_autoattack_accuracy"] <= table["test_natural_accuracy"]).all()
+    search = GridSearchCV(
+        model, {"C": [0.01, 1]}, scoring=report, refit="autoattack_accuracy", cv=2
+    ).fit(X, y)
+    assert "mean_test_pgd_accuracy" in search.cv_results_
+
+
+def test_parallel_gives_the_same_numbers(flat):
+    X, y = flat
+    scorer = RobustAccuracyScorer(eps=0.05, n_steps=3)
+    model = LogisticRegression(max_iter=100)
+    serial, parallel = (
+        cross_val_score(model, X, y, cv=2, scoring=scorer, n_jobs=n) for n in (1, 2)
+    )
+    np.testing.assert_array_equal(serial, parallel)
+
+
+def test_bad_pixels_raise_when_asked(flat):
+    X, y = flat
+    with pytest.raises(ValueError, match="clip_range"):
+        cross_val_score(
+            LogisticRegression(max_iter=10), X * 255, y, cv=2,
+            scoring=RobustAccuracyScorer(), error_score="raise",
+        )  # fmt: skip
