@@ -276,6 +276,7 @@ def test_display_from_predictions(plt):
         (lambda X, y: feature_usefulness(3, X, y), "f is int"),
         (lambda X, y: feature_usefulness(identity, X, y[:5]), "has 5"),
         (lambda X, y: feature_usefulness(identity, X[:0], y[:0]), "0 rows"),
+        (lambda X, y: feature_usefulness(identity, X[:, 0], y), "X has shape"),
         (lambda X, y: feature_usefulness(identity, X * np.nan, y), "NaN"),
         (lambda X, y: feature_usefulness(identity, X, 0 * y), "1 class"),
         (lambda X, y: feature_usefulness(lambda x: x.sum(), X, y), "f returned shape"),

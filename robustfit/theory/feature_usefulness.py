@@ -299,6 +299,11 @@ def _check_data(f, X, y):
         raise ValueError(
             f"X has {len(X)} rows and y has {len(y)}; expected as many, at least one."
         )
+    if X.ndim < 2:
+        raise ValueError(
+            f"X has shape {X.shape}; expected (n_samples, ...). Use X.reshape(-1, 1) "
+            "for one number a row."
+        )
     if not np.isfinite(X).all():
         raise ValueError("X holds NaN or infinity; expected finite numbers.")
     classes = np.unique(y)
