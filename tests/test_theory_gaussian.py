@@ -399,7 +399,9 @@ def test_pgd_reaches_the_closed_form_accuracy(gaussian_data):
     classifier = as_torch(model)
     x = torch.tensor(X, dtype=torch.float32)
     threat_model = ThreatModel("l2", 0.5, None)
-    x_adv = PGD(20, random_start=False)(classifier, x, classifier.encode(y), threat_model)
+    x_adv = PGD(20, random_start=False)(
+        classifier, x, classifier.encode(y), threat_model
+    )
     attacked = X + worst_case_perturbation(model.coef_[0], y, eps=0.5, norm="l2")
     expected = model.score(attacked, y)
     assert model.score(x_adv.numpy(), y) == pytest.approx(expected, abs=1e-3)
@@ -437,9 +439,7 @@ def test_classifier_names_bad_input(eps, X, y, message):
             "singular",
         ),
         (
-            lambda: gaussian_linear_accuracy(
-                [1.0], [1.0], covariance=[1.0], norm="l1"
-            ),
+            lambda: gaussian_linear_accuracy([1.0], [1.0], covariance=[1.0], norm="l1"),
             "norm is 'l1'",
         ),
     ],

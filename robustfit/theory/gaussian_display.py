@@ -109,8 +109,8 @@ class RobustGaussianDisplay:
             robust = _ellipse(mean, model.robust_covariance_, n_std)
             ax.plot(*natural, "--", color=color, linewidth=1)
             ax.plot(*robust, "-", color=color, linewidth=2)
-        self._draw_boundary(ax)
         ax.set(aspect="equal", title=f"eps = {model.eps:g}")
+        self._draw_boundary(ax)
         ax.set(xlabel="feature 0", ylabel="feature 1")
         self.ax_, self.figure_ = ax, ax.figure
         return self
@@ -121,12 +121,13 @@ class RobustGaussianDisplay:
         length = np.linalg.norm(normal)
         if length == 0:
             return
-        ax.autoscale(False)
+        limits = ax.axis()
         along = (-normal[1], normal[0])
         ax.axline(centre, centre + along, color="black", linewidth=1)
         tip = centre + normal / length * np.ptp(self.X[:, 1]) / 2
         arrow = {"arrowstyle": "->", "color": "black", "linewidth": 1.5}
         ax.annotate("", xy=tip, xytext=centre, arrowprops=arrow)
+        ax.axis(limits)
 
 
 def _ellipse(mean, covariance, n_std):
