@@ -5,6 +5,7 @@ scorers attack a fitted estimator and report what survives.
 """
 
 from robustfit import _differentiable_sklearn  # noqa: F401  (registers with as_torch)
+from robustfit.adversarial_dataset import AdversarialDataset, NoisyDataset
 from robustfit.dataset_learning import RobustDatasetLearner
 from robustfit.evaluation import AttackResult, attack_estimator, robust_accuracy_score
 from robustfit.robustified_classifier import (
@@ -20,6 +21,8 @@ __version__ = "0.1.0"
 
 __all__ = [
     # robustifiers
+    "AdversarialDataset",
+    "NoisyDataset",
     "RobustDatasetLearner",
     "RobustSampler",
     "RobustifiedClassifier",
