@@ -11,6 +11,7 @@ from torch import nn
 
 from robustfit.datasets import make_gaussian_classes, make_robust_features
 from robustfit.exceptions import PixelRangeError
+from robustfit.nets import default_classifier
 from robustfit.theory import (
     FeatureUsefulnessDisplay,
     PenultimateFeatures,
@@ -202,6 +203,22 @@ def test_penultimate_features_see_through_a_pipeline(digits):
     np.testing.assert_allclose(features.detach().numpy(), hidden, atol=1e-4)
 
 
+def test_penultimate_features_of_a_skorch_net_on_images(digits):
+    X, y = digits
+    images = X[:100].reshape(-1, 1, 8, 8).astype(np.float32)
+    net = default_classifier((1, 8, 8), 10, max_epochs=1)
+    net.fit(images, y[:100].astype(np.int64))
+    features = PenultimateFeatures(net)(torch.tensor(images))
+    assert features.shape == (100, 100)
+    expected = net.module_.features(torch.tensor(images))
+    torch.testing.assert_close(features, expected)
+    gamma = robust_usefulness(
+        PenultimateFeatures(net), images, y[:100] > 4, eps=0.1, n_steps=1
+    )
+    rho = feature_usefulness(PenultimateFeatures(net), images, y[:100] > 4)
+    assert (gamma <= rho + 1e-6).all()
+
+
 def test_penultimate_features_leave_the_module_as_it_was():
     module = nn.Sequential(nn.Linear(3, 4), nn.Dropout(), nn.Linear(4, 2)).train()
     features = PenultimateFeatures(module)
@@ -213,7 +230,7 @@ def test_penultimate_features_leave_the_module_as_it_was():
 
 
 def test_a_model_without_linear_layers_is_named():
-    with pytest.raises(TypeError, match="no torch.nn.Linear layer"):
+    with pytest.raises(TypeError, match="ran no torch"):
         PenultimateFeatures(nn.ReLU())(torch.zeros(1, 2))
 
 

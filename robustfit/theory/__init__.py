@@ -6,7 +6,6 @@ from robustfit.theory.abstraction_model import (
     robust_svm_loss,
     robust_svm_weights,
     soft_svm,
-    worst_case_perturbation,
 )
 from robustfit.theory.bernoulli import (
     bernoulli_bayes_error,
@@ -25,17 +24,15 @@ from robustfit.theory.concentration import (
     vulnerable_fraction_bound,
 )
 from robustfit.theory.feature_display import FeatureUsefulnessDisplay
-from robustfit.theory.feature_usefulness import (
-    PenultimateFeatures,
-    feature_usefulness,
-    robust_usefulness,
+from robustfit.theory.feature_usefulness import feature_usefulness, robust_usefulness
+from robustfit.theory.gaussian_adversary import (
+    adversarial_likelihood_gap,
+    gaussian_worst_case_perturbation,
 )
 from robustfit.theory.gaussian_classifier import RobustGaussianClassifier
 from robustfit.theory.gaussian_display import RobustGaussianDisplay
 from robustfit.theory.gaussian_likelihood import (
-    adversarial_likelihood_gap,
     gaussian_linear_accuracy,
-    gaussian_worst_case_perturbation,
     robust_covariance,
     robust_multiplier,
     worst_case_alignment,
@@ -44,6 +41,8 @@ from robustfit.theory.isotropic_gaussian import (
     isotropic_gaussian_error,
     isotropic_gaussian_weights,
 )
+from robustfit.theory.linear_adversary import worst_case_perturbation
+from robustfit.theory.penultimate_features import PenultimateFeatures
 
 __all__ = [
     # one robust feature, many weak ones

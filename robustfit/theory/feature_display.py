@@ -3,11 +3,11 @@
 import numpy as np
 
 from robustfit.theory.feature_usefulness import (
-    PenultimateFeatures,
     _check_data,
     _FeatureDescent,
     feature_usefulness,
 )
+from robustfit.theory.penultimate_features import PenultimateFeatures
 from robustfit.threat_model import ThreatModel
 
 __all__ = ["FeatureUsefulnessDisplay"]
