@@ -1,7 +1,7 @@
 """
-===============================================
+================================================
 One robust feature, many weak ones: theorems 1-3
-===============================================
+================================================
 
 A label is copied by one strong feature, which is right with probability p, and hinted
 at by a hundred weak ones. A naturally trained SVM adds up the weak ones and is nearly

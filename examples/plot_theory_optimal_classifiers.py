@@ -1,7 +1,7 @@
 """
-===================================================
+====================================================
 Optimal robust classifiers: Gaussians and Bernoullis
-===================================================
+====================================================
 
 Two distributions for which the best possible robust error is known, whatever the
 classifier ("Towards Deep Learning Models Resistant to Large Perturbations", section 5).

@@ -30,7 +30,7 @@ from robustfit.theory import (
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
 
-@parametrize_with_checks([RobustGaussianClassifier(eps) for eps in (0, 0.5, 50.0)])
+@parametrize_with_checks([RobustGaussianClassifier(eps) for eps in (0, 0.5)])
 def test_check_estimator(estimator, check):
     check(estimator)
 
@@ -116,7 +116,7 @@ def move_ascent(variances, budget, spread):
     """
     root = variances.sqrt()
     q = torch.full_like(variances, budget / len(variances) ** 0.5)
-    for _ in range(60):
+    for _ in range(30):
         q = q.requires_grad_(True)
         loss = ((2 * root * q + q**2) / spread).sum()
         (gradient,) = torch.autograd.grad(loss, q)
@@ -124,7 +124,7 @@ def move_ascent(variances, budget, spread):
     return q / root
 
 
-def train_adversarially(x, eps, n_steps=600):
+def train_adversarially(x, eps, n_steps=400):
     """Descend the Gaussian negative log-likelihood of attacked samples."""
     mean = torch.zeros(x.shape[1], dtype=x.dtype, requires_grad=True)
     log_spread = torch.zeros(x.shape[1], dtype=x.dtype, requires_grad=True)
@@ -147,7 +147,7 @@ def train_adversarially(x, eps, n_steps=600):
 def test_adversarial_training_converges_to_the_closed_form(eps):
     rng = np.random.default_rng(0)
     variances = np.array([2.0, 0.5, 0.02])
-    X = rng.normal(size=(2000, 3)) * np.sqrt(variances) + [1.0, -0.5, 0.2]
+    X = rng.normal(size=(1000, 3)) * np.sqrt(variances) + [1.0, -0.5, 0.2]
     mean, spread = train_adversarially(torch.tensor(X), eps)
     np.testing.assert_allclose(mean, X.mean(axis=0), atol=5e-3)
     expected = robust_covariance(X.var(axis=0), eps).diagonal()
@@ -161,7 +161,7 @@ def exact_robust_variances(variances, eps, rng, n_rows):
     for group in groups:
         V[:, group] *= np.sqrt(variances[group][0] / (V[:, group] ** 2).mean())
     robust = robust_covariance(variances, eps).diagonal().copy()
-    for _ in range(60):
+    for _ in range(40):
         attacked = V + gaussian_worst_case_perturbation(V, robust, eps=eps)
         moments = (attacked**2).mean(axis=0)
         for group in groups:
@@ -172,7 +172,7 @@ def exact_robust_variances(variances, eps, rng, n_rows):
 def test_the_relaxation_is_exact_in_high_dimension():
     """Theorem 2 bounds the mean squared norm; the difference vanishes as d grows."""
     rng, errors = np.random.default_rng(0), []
-    for half, n_rows in ((1, 8000), (20, 1500)):
+    for half, n_rows in ((1, 6000), (20, 800)):
         variances = np.array([1.0] * half + [0.1] * half)
         eps = 0.3 * math.sqrt(variances.sum())
         closed = robust_covariance(variances, eps).diagonal()
