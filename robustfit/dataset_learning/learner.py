@@ -67,7 +67,7 @@ class RobustDatasetLearner(TrainingSetRewriter):
         robust teacher (adversarially trained inside, from theta_0) gives the clean
         images. Nets trained from scratch on them are far more robust; use
         :class:`RobustifiedClassifier` or :func:`as_sampler`.
-    n_candidates : int, default=4
+    n_candidates : int, default=5
         Disturbances that are compared for "scratch".
     n_rounds : int, default=24
         Rounds of fictitious play for "fine-tune".
@@ -167,7 +167,7 @@ class RobustDatasetLearner(TrainingSetRewriter):
         method="default",
         fraction=1.0,
         soft_labels=False,
-        n_candidates=4,
+        n_candidates=5,
         n_rounds=24,
         n_meta_epochs=None,
         n_unrolled=1,
