@@ -14,6 +14,11 @@ from robustfit.robustified_classifier import (
     as_sampler,
 )
 from robustfit.scorers import RobustAccuracyScorer, RobustnessReport
+from robustfit.theory import (
+    FeatureUsefulnessDisplay,
+    RobustGaussianClassifier,
+    RobustGaussianDisplay,
+)
 from robustfit.threat_model import ThreatModel
 from robustfit.torch_classifier import TorchClassifier, as_torch, transformer_as_torch
 
@@ -34,6 +39,10 @@ __all__ = [
     "ThreatModel",
     "attack_estimator",
     "robust_accuracy_score",
+    # theory
+    "FeatureUsefulnessDisplay",
+    "RobustGaussianClassifier",
+    "RobustGaussianDisplay",
     # torch
     "TorchClassifier",
     "as_torch",
