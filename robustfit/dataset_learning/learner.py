@@ -276,7 +276,8 @@ class RobustDatasetLearner(TrainingSetRewriter):
             subcontext = context.subcontext(task_name=step.name)
             subcontext.call_on_fit_task_begin(estimator=self)
             if number >= done:
-                self._run_step(step, state, stage_generator(seed, number), len(steps))
+                generator = stage_generator(seed, number, device=problem.x.device)
+                self._run_step(step, state, generator, len(steps))
                 checkpoint.save(*_pack(problem, state, seed))
             subcontext.call_on_fit_task_end(estimator=self)
         context.call_on_fit_task_end(estimator=self)
