@@ -5,6 +5,12 @@ scorers attack a fitted estimator and report what survives.
 """
 
 from robustfit import _differentiable_sklearn  # noqa: F401  (registers with as_torch)
+from robustfit.dataset_diagnostics import (
+    PixelHistogramDisplay,
+    inter_class_distance,
+    perturbable_volume,
+    pixel_histogram,
+)
 from robustfit.dataset_learning import RobustDatasetLearner
 from robustfit.evaluation import AttackResult, attack_estimator, robust_accuracy_score
 from robustfit.robustified_classifier import (
@@ -12,7 +18,11 @@ from robustfit.robustified_classifier import (
     RobustSampler,
     as_sampler,
 )
-from robustfit.scorers import RobustAccuracyScorer, RobustnessReport
+from robustfit.scorers import (
+    PredictionRobustnessReport,
+    RobustAccuracyScorer,
+    RobustnessReport,
+)
 from robustfit.threat_model import ThreatModel
 from robustfit.torch_classifier import TorchClassifier, as_torch, transformer_as_torch
 
@@ -26,11 +36,17 @@ __all__ = [
     "as_sampler",
     # evaluation
     "AttackResult",
+    "PredictionRobustnessReport",
     "RobustAccuracyScorer",
     "RobustnessReport",
     "ThreatModel",
     "attack_estimator",
     "robust_accuracy_score",
+    # data sets without a model
+    "PixelHistogramDisplay",
+    "inter_class_distance",
+    "perturbable_volume",
+    "pixel_histogram",
     # torch
     "TorchClassifier",
     "as_torch",
