@@ -13,10 +13,20 @@ from robustfit.dataset_diagnostics import (
 )
 from robustfit.dataset_learning import RobustDatasetLearner
 from robustfit.evaluation import AttackResult, attack_estimator, robust_accuracy_score
+from robustfit.input_distribution_studies import (
+    robustness_by_training_size,
+    robustness_by_transform,
+    robustness_by_width,
+)
 from robustfit.robustified_classifier import (
     RobustifiedClassifier,
     RobustSampler,
     as_sampler,
+)
+from robustfit.robustness_curve_displays import (
+    TrainingSizeRobustnessDisplay,
+    TransformRobustnessDisplay,
+    WidthRobustnessDisplay,
 )
 from robustfit.scorers import (
     PredictionRobustnessReport,
@@ -47,6 +57,13 @@ __all__ = [
     "inter_class_distance",
     "perturbable_volume",
     "pixel_histogram",
+    # studies of the input distribution
+    "TrainingSizeRobustnessDisplay",
+    "TransformRobustnessDisplay",
+    "WidthRobustnessDisplay",
+    "robustness_by_training_size",
+    "robustness_by_transform",
+    "robustness_by_width",
     # torch
     "TorchClassifier",
     "as_torch",

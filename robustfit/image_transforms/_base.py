@@ -88,7 +88,8 @@ class ImageTransform(
         function, transformed = ImageFunction(self), np.empty_like(X)
         with torch.no_grad():
             for rows in batch_slices(len(X), _BATCH_SIZE):
-                transformed[rows] = function(to_tensor(X[rows])).numpy()
+                # In float64: float32 powers depend on a number's place in the array.
+                transformed[rows] = function(to_tensor(X[rows], dtype=torch.float64))
         return transformed
 
     @abstractmethod

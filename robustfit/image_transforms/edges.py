@@ -83,8 +83,8 @@ class EdgeImages(ImageTransform):
         return super().fit(X, y)
 
     def _map_images(self, images):
-        canny, edges = _import_canny(), np.empty(images.shape, dtype=np.float32)
-        pixels = images.detach().cpu().numpy()
+        canny, pixels = _import_canny(), images.detach().cpu().numpy()
+        edges = np.empty_like(pixels)
         for place in np.ndindex(pixels.shape[:2]):
             edges[place] = canny(pixels[place], sigma=self.sigma)
         return torch.from_numpy(edges).to(images.device)

@@ -2,8 +2,6 @@
 
 from numbers import Real
 
-import torch
-
 from robustfit._sklearn_private import Interval
 from robustfit.image_transforms._base import ImageTransform
 
@@ -226,7 +224,7 @@ class BinarizeImages(ImageTransform):
         self.image_shape = image_shape
 
     def _map_images(self, images):
-        return (images > self.threshold).to(torch.float32)
+        return (images > self.threshold).to(images.dtype)
 
     def _is_differentiable(self):
         return False

@@ -14,15 +14,16 @@ __all__ = ["SmoothImages"]
 class SmoothImages(ImageTransform):
     """Make the edges of bright shapes less steep.
 
-    Each pixel becomes the larger of itself and the average of the ``kernel`` x
-    ``kernel`` pixels around it, channel by channel (section 3.1 of [1]_). Of an even
-    kernel the extra line lies below and to the right. At the border the average is
-    that of the pixels inside the image.
+    Each pixel becomes the larger of itself and the average of the pixels around it,
+    channel by channel (section 3.1 of [1]_). Of an even kernel the extra line lies
+    below and to the right. At the border the average is that of the pixels inside the
+    image.
 
     Parameters
     ----------
-    kernel : int, default=3
-        Side of the average filter in pixels, at least 1; 1 is the identity.
+    kernel : int or tuple of (int, int), default=3
+        Side of the square average filter in pixels, or its height and width; at least
+        1. With 1 it is the identity.
     clip_range : tuple of (float, float) or None, default=(0.0, 1.0)
         Smallest and largest pixel value; None takes any number.
     image_shape : tuple of (C, H, W) or None, default=None
@@ -39,6 +40,11 @@ class SmoothImages(ImageTransform):
     -----
     Gradient attacks see through it.
 
+    The measured numbers of [1]_ on MNIST are those of filters of one column: with
+    ``kernel=(3, 1)`` and ``(5, 1)`` the volumes of its table 6 (-1265, -1234 bits) and
+    the ratios of distances in its table 1 come out, and with 3 and 5 clearly not
+    (-1239, -1187), although its text reads as a square filter.
+
     References
     ----------
     .. [1] G. W. Ding, K. Y. C. Lui, X. Jin, L. Wang, R. Huang. "On the Sensitivity of
@@ -54,7 +60,7 @@ class SmoothImages(ImageTransform):
 
     _uses_neighbours = True
     _parameter_constraints: dict = {
-        "kernel": [Interval(Integral, 1, None, closed="left")]
+        "kernel": [Interval(Integral, 1, None, closed="left"), tuple]
     }
 
     def __init__(self, kernel=3, *, clip_range=(0.0, 1.0), image_shape=None):
@@ -62,8 +68,26 @@ class SmoothImages(ImageTransform):
         self.clip_range = clip_range
         self.image_shape = image_shape
 
+    def fit(self, X, y=None):
+        """Check the parameters and ``X``; nothing is learned.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features) or (n_samples, C, H, W)
+            Images in ``clip_range``, 4-D or flattened.
+        y : ignored
+
+        Returns
+        -------
+        self : SmoothImages
+        """
+        super().fit(X, y)
+        self._sides()
+        return self
+
     def _map_images(self, images):
-        if self.kernel == 1:
+        height, width = self._sides()
+        if height == width == 1:
             return images
         # The share of each window that lies inside the image.
         inside = self._average(torch.ones_like(images[:1, :1]))
@@ -71,7 +95,21 @@ class SmoothImages(ImageTransform):
 
     def _average(self, images):
         """Average every window, counting pixels outside the image as zeros."""
-        before = (self.kernel - 1) // 2
-        after = self.kernel // 2
-        padded = F.pad(images, (before, after, before, after))
-        return F.avg_pool2d(padded, self.kernel, stride=1)
+        height, width = self._sides()
+        columns = ((width - 1) // 2, width // 2)
+        padded = F.pad(images, (*columns, (height - 1) // 2, height // 2))
+        return F.avg_pool2d(padded, (height, width), stride=1)
+
+    def _sides(self):
+        """Return height and width of the filter, checked."""
+        if isinstance(self.kernel, Integral):
+            return self.kernel, self.kernel
+        is_pair = len(self.kernel) == 2
+        if not is_pair or not all(
+            isinstance(side, Integral) and side >= 1 for side in self.kernel
+        ):
+            raise ValueError(
+                f"kernel is {self.kernel!r}; expected an integer >= 1 or a pair of "
+                "them, (height, width)."
+            )
+        return self.kernel
