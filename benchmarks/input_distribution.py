@@ -4,11 +4,10 @@
     python benchmarks/input_distribution.py distances --data FOLDER
     python benchmarks/input_distribution.py robustness --data FOLDER
 
-FOLDER (or the environment variable ROBUSTFIT_DATA) holds ``mnist.npz`` with uint8
-``X_train, y_train, X_test, y_test``, and for ``volumes`` also ``cifar10_jpeg.npz``, the
-JPEG files of CIFAR-10 one after the other with their lengths. Rows are appended to
-``benchmarks/results/input_distribution_<command>.csv``; a variant whose row is there
-already is not measured again. The defaults fit a CPU; the paper's own setting is
+FOLDER (or the environment variable ROBUSTFIT_DATA) holds what ``_data.py`` says. Rows
+are appended to ``benchmarks/results/input_distribution_<command>.csv``; ``robustness``
+skips variants whose row is there already. The defaults fit a CPU; the paper's own
+setting, for a GPU, is
 
     robustness --n-train 60000 --epochs 83 --batch-size 50 --learning-rate 1e-4
         --n-steps 40 --step-size 0.01 --warm-up 0 --widen-factor 1 --n-test 10000
@@ -18,8 +17,6 @@ already is not measured again. The defaults fit a CPU; the paper's own setting i
 import argparse
 import csv
 import datetime
-import io
-import os
 import platform
 import time
 from pathlib import Path
@@ -28,7 +25,7 @@ import numpy as np
 import sklearn
 import torch
 import torch.nn.functional as F
-from PIL import Image
+from _data import DATA_FOLDER, load
 
 import robustfit
 from robustfit import (
@@ -76,27 +73,6 @@ CIFAR10_VOLUMES = {
 }
 
 
-def load_mnist(folder):
-    data = np.load(Path(folder) / "mnist.npz")
-    as_images = {
-        part: (data[f"X_{part}"][:, None] / 255).astype(np.float32)
-        for part in ("train", "test")
-    }
-    y_train, y_test = data["y_train"], data["y_test"]
-    return as_images["train"], y_train, as_images["test"], y_test
-
-
-def load_cifar10_test(folder):
-    data = np.load(Path(folder) / "cifar10_jpeg.npz")
-    ends = np.cumsum(data["length_test"].astype(np.int64))
-    starts, jpeg = ends - data["length_test"], data["jpeg_test"]
-    images = [
-        np.asarray(Image.open(io.BytesIO(jpeg[start:end].tobytes())))
-        for start, end in zip(starts, ends, strict=True)
-    ]
-    return np.moveaxis(np.stack(images), 3, 1).astype(np.float32) / 255
-
-
 def apply(transforms, X):
     for transform in transforms:
         X = transform.fit_transform(X)
@@ -137,11 +113,11 @@ def versions():
 
 def measure_volumes(args):
     """Table 6: binary logarithm of the perturbable volume of the test images."""
-    _, _, X_test, _ = load_mnist(args.data)
+    _, _, X_test, _ = load("mnist", folder=args.data)
     for name, paper in MNIST_VOLUMES.items():
         X = apply(MNIST_VARIANTS[name], X_test)
         report_volume("mnist", name, X, 0.3, paper)
-    X_test = load_cifar10_test(args.data)
+    _, _, X_test, _ = load("cifar10", n_train=1, folder=args.data)
     for level, paper in CIFAR10_VOLUMES.items():
         X = SaturateImages(level).fit_transform(X_test)
         report_volume("cifar10 (jpeg copies)", f"saturate {level}", X, 8 / 255, paper)
@@ -165,7 +141,7 @@ def report_volume(dataset, name, X, eps, paper):
 
 def measure_distances(args):
     """Inter-class distances, and the contrasts that make them equal (table 1)."""
-    X_train, y_train, _, _ = load_mnist(args.data)
+    X_train, y_train, _, _ = load("mnist", folder=args.data)
     rows = np.random.RandomState(args.seed).permutation(len(X_train))[: args.n_train]
     distances = {}
     for name, transforms in MNIST_VARIANTS.items():
@@ -212,7 +188,7 @@ def all_variants():
 
 def measure_robustness(args):
     """Table 2 and table 1: LeNet5 adversarially trained on each variant."""
-    X_train, y_train, X_test, y_test = load_mnist(args.data)
+    X_train, y_train, X_test, y_test = load("mnist", folder=args.data)
     random = np.random.RandomState(args.seed)
     train = random.permutation(len(X_train))[: args.n_train]
     test = random.permutation(len(X_test))[: args.n_test]
@@ -295,9 +271,9 @@ def train_net(args, X, y, *, eps):
             order = torch.randperm(len(x), generator=generator, device=args.device)
         rows = order[step % n_batches * args.batch_size :][: args.batch_size]
         growth = min(1.0, step / max(1, args.warm_up * n_batches))
-        x_adv = perturb(args, net, x[rows], y[rows].long(), eps * growth, generator)
+        x_adv = perturb(args, net, x[rows], y[rows], eps * growth, generator)
         optimizer.zero_grad()
-        F.cross_entropy(net(x_adv), y[rows].long()).backward()
+        F.cross_entropy(net(x_adv), y[rows]).backward()
         optimizer.step()
         schedule.step()
     return net.eval()
@@ -321,7 +297,7 @@ def perturb(args, net, x, y, eps, generator):
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("command", choices=("volumes", "distances", "robustness"))
-    parser.add_argument("--data", default=os.environ.get("ROBUSTFIT_DATA"))
+    parser.add_argument("--data", default=DATA_FOLDER)
     parser.add_argument("--variants", nargs="*")
     parser.add_argument("--n-train", type=int, default=5000)
     parser.add_argument("--n-test", type=int, default=1000)
@@ -336,10 +312,7 @@ def parse_arguments():
     parser.add_argument("--widen-factor", type=float, default=0.5)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cpu")
-    args = parser.parse_args()
-    if args.data is None:
-        parser.error("pass --data FOLDER or set ROBUSTFIT_DATA")
-    return args
+    return parser.parse_args()
 
 
 if __name__ == "__main__":

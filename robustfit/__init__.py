@@ -5,6 +5,7 @@ scorers attack a fitted estimator and report what survives.
 """
 
 from robustfit import _differentiable_sklearn  # noqa: F401  (registers with as_torch)
+from robustfit.adversarial_dataset import AdversarialDataset, NoisyDataset
 from robustfit.dataset_diagnostics import (
     PixelHistogramDisplay,
     inter_class_distance,
@@ -40,6 +41,8 @@ __version__ = "0.1.0"
 
 __all__ = [
     # robustifiers
+    "AdversarialDataset",
+    "NoisyDataset",
     "RobustDatasetLearner",
     "RobustSampler",
     "RobustifiedClassifier",

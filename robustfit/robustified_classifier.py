@@ -3,6 +3,7 @@
 import numpy as np
 import skorch
 from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clone
+from sklearn.callback import CallbackSupportMixin, with_callbacks
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
@@ -20,7 +21,9 @@ def _classifier_has(method):
     return check
 
 
-class RobustifiedClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
+class RobustifiedClassifier(
+    CallbackSupportMixin, ClassifierMixin, MetaEstimatorMixin, BaseEstimator
+):
     """A classifier naturally trained on the set that a robustifier learns.
 
     It does what ``Pipeline([("robustify", ...), ("clf", ...)])`` does, and what that
@@ -77,6 +80,7 @@ class RobustifiedClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         self.fine_tune = fine_tune
         self.random_state = random_state
 
+    @with_callbacks
     def fit(self, X, y):
         """Learn the robust set from ``X`` and ``y`` and train the classifier on it.
 
@@ -90,12 +94,27 @@ class RobustifiedClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         self : RobustifiedClassifier
         """
         self._check_fine_tune()
-        self.robustifier_ = self._prepare_robustifier().fit(X, y)
+        context = self._init_callback_context(max_subtasks=2)
+        context.call_on_fit_task_begin(estimator=self, X=X, y=y)
+        self._learn_set(X, y, context.subcontext(task_name="learn-set"))
+        self._train(X, y, context.subcontext(task_name="train-classifier"))
+        context.call_on_fit_task_end(estimator=self, X=X, y=y)
+        return self
+
+    def _learn_set(self, X, y, context):
+        self.robustifier_ = self._prepare_robustifier()
+        with context.propagate_callback_context(self.robustifier_):
+            context.call_on_fit_task_begin(estimator=self, X=X, y=y)
+            self.robustifier_.fit(X, y)
+            context.call_on_fit_task_end(estimator=self, X=X, y=y)
         self.classes_ = self.robustifier_.classes_
         self.n_features_in_ = self.robustifier_.n_features_in_
         if hasattr(self.robustifier_, "feature_names_in_"):
             self.feature_names_in_ = self.robustifier_.feature_names_in_
+
+    def _train(self, X, y, context):
         X_robust, y_robust = self._learned_set()
+        context.call_on_fit_task_begin(estimator=self, X=X_robust, y=y_robust)
         with seeded_torch(draw_seed(self.random_state)):
             self.classifier_ = clone(self.classifier)
             if self.fine_tune:
@@ -103,7 +122,7 @@ class RobustifiedClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
                 self.classifier_.partial_fit(X_robust, y_robust)
             else:
                 self.classifier_.fit(X_robust, y_robust)
-        return self
+        context.call_on_fit_task_end(estimator=self, X=X_robust, y=y_robust)
 
     def predict(self, X):
         """Return the predicted labels, shape (n_samples,)."""

@@ -80,7 +80,7 @@ def test_one_row_and_no_right_row(logistic, test_set, attack):
 
 
 def test_labels_never_trained_on_are_wrong_not_an_error(logistic, test_set):
-    X, y = test_set
+    X, _ = test_set
     result = attack_estimator(logistic, X[:5], np.full(5, "unknown"), eps=0.1)
     assert result.natural_accuracy == 0
 
@@ -165,7 +165,7 @@ def test_unbounded_features_and_other_ranges(digits):
             eps=1.0,
             clip_range=clip_range,
             version=["apgd-ce", "apgd-t"],
-        )  # fmt: skip
+        )
         for attack in ("pgd", "autoattack")
         for clip_range in ((-5.0, 5.0), None)
     ]

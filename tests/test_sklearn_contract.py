@@ -3,7 +3,13 @@
 from sklearn.linear_model import LogisticRegression
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from robustfit import RobustDatasetLearner, RobustifiedClassifier
+from robustfit import (
+    AdversarialDataset,
+    NoisyDataset,
+    RobustDatasetLearner,
+    RobustifiedClassifier,
+)
+from robustfit._base import TrainingSetRewriter
 
 # fit(X, y).transform(X) is not fit_transform(X, y) for a training-set rewriter, as for
 # scikit-learn's TargetEncoder: the only two checks that ask for it.
@@ -22,12 +28,18 @@ def small_learner(**parameters):
 ESTIMATORS = [
     small_learner(),
     small_learner(protocol="fine-tune"),
+    AdversarialDataset(eps=0.5, clip_range=None, n_steps=2, random_state=0),
+    AdversarialDataset(
+        eps=0.5, source="robust", clip_range=None, n_epochs=1, random_state=0
+    ),
+    NoisyDataset(clip_range=None, scale=0.1, random_state=0),
+    NoisyDataset(kind="sign", clip_range=None, scale=0.1, random_state=0),
     RobustifiedClassifier(small_learner(), LogisticRegression()),
 ]
 
 
 def exemptions(estimator):
-    if isinstance(estimator, RobustDatasetLearner):
+    if isinstance(estimator, TrainingSetRewriter):
         return REWRITER_EXEMPTIONS
     return {}
 

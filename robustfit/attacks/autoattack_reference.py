@@ -51,10 +51,10 @@ class AutoAttackReference:
     Differences from calling the package: its flags are
     :class:`~robustfit.exceptions.RobustnessWarning` classes and nothing is printed;
     torch's global random state is left as it was; any ``clip_range`` and flat rows
-    work (the package clips to [0, 1] and takes images); attacks whose loss is not defined
-    for two or three classes are left out with a ``FewClassesWarning`` (the package
-    crashes); the number of targets is bounded by the number of classes. Samples that
-    it attacks get the same verdicts, sample by sample, for the same seed.
+    work (the package clips to [0, 1] and takes images); attacks whose loss is not
+    defined for two or three classes are left out with a ``FewClassesWarning`` (the
+    package crashes); the number of targets is bounded by the number of classes. The
+    verdicts are the same, sample by sample, for the same seed and batch size.
 
     References
     ----------

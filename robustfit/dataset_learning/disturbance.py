@@ -1,10 +1,11 @@
-"""Label-free disturbances: the start of a set that nets are trained on from scratch.
+"""Label-free disturbances: the set that nets are trained on from scratch.
 
 A net trained from scratch picks up whatever predicts the label, however faint. So the
-set is disturbed in the directions an adversary would use, with patterns that say
-nothing about the label: faint parts of *other* images brighten the background and dim
-the object ("distractors"), the contrast is lowered so that the clean test images stand
-out more than anything seen in training, and white noise covers what is left.
+set is disturbed in the way an adversary would disturb it, with patterns that say
+nothing about the label: faint parts of *other* images and faint blocks brighten the
+background and dim the object. Then the contrast is lowered, so that clean images, which
+the net sees later, stand out more than anything it was trained on: only a threshold
+between background and object separates the classes, and a threshold is robust.
 """
 
 import math
@@ -15,29 +16,33 @@ import torch.nn.functional as F
 
 __all__ = ["Disturbance", "default_disturbances"]
 
+# Sizes of the MNIST recipe as shares of an image of 28x28 pixels.
+BLOCK_SHARE = 3 / 28
+SHIFT_SHARE = 2 / 28
+# Beyond these, background and object overlap and the label is lost.
+LARGEST_AMPLITUDE = 0.4
+SMALLEST_CONTRAST = 0.65
+
 
 @dataclass(frozen=True)
 class Disturbance:
-    """How far the images of a set are disturbed, relative to the valid range.
+    """How far the images of a set are disturbed, relative to the range of values.
 
     Parameters
     ----------
     amplitude : float, default=0.4
-        Largest share by which a distractor moves a pixel to the other end of the
-        range, in [0, 1].
-    contrast : float, default=0.6
-        Factor on the distance of the disturbed image from the set's median value
-        (the background of most images), in (0, 1].
+        Share by which a pattern moves a value towards the other end of the range, in
+        [0, 0.5).
+    contrast : float, default=0.65
+        Factor on the distance of the disturbed image from the set's median value (the
+        background of most images), in (0, 1].
     noise : float, default=0.0
         Standard deviation of white Gaussian noise.
-    n_distractors : int, default=2
-        Other images laid over each one (their maximum).
     """
 
     amplitude: float = 0.4
-    contrast: float = 0.6
+    contrast: float = 0.65
     noise: float = 0.0
-    n_distractors: int = 2
 
     def apply(self, x, value_range, generator):
         """Return a disturbed copy of ``x``.
@@ -45,7 +50,7 @@ class Disturbance:
         Parameters
         ----------
         x : torch.Tensor of shape (n_samples, ...)
-            Images (n, C, H, W) are shifted before they serve as distractors.
+            Patterns are drawn for images (n, C, H, W) only.
         value_range : tuple of (float, float)
             Values that count as 0 and 1.
         generator : torch.Generator
@@ -58,9 +63,10 @@ class Disturbance:
         low, high = value_range
         scaled = (x - low) / (high - low)
         background = scaled.median()
-        if self.amplitude > 0 and self.n_distractors > 0:
-            pull = self.amplitude * _distractors(scaled, self.n_distractors, generator)
-            scaled = scaled * (1 - pull) + (1 - scaled) * pull
+        if self.amplitude > 0:
+            dimming = self.amplitude * draw_patterns(scaled, generator)
+            brightening = self.amplitude * draw_patterns(scaled, generator)
+            scaled = scaled * (1 - dimming) + (1 - scaled) * brightening
         scaled = background + (scaled - background) * self.contrast
         if self.noise > 0:
             scaled = scaled + self.noise * torch.randn(
@@ -73,31 +79,46 @@ class Disturbance:
         return asdict(self)
 
 
-def _distractors(x, n_distractors, generator):
-    """Return the maximum of some other, shifted rows of ``x`` for each row."""
-    result = torch.zeros_like(x)
-    for _ in range(n_distractors):
-        other = torch.randint(len(x), (len(x),), generator=generator, device=x.device)
-        result = torch.maximum(result, _shift_images(x[other], generator))
-    return result
+def draw_patterns(x, generator):
+    """Return a pattern in [0, 1] for each image: two random kinds overlaid."""
+    return torch.maximum(*(_draw_kind(x, generator) for _ in range(2)))
 
 
-def _shift_images(x, generator):
-    """Shift each image by up to a seventh of its size; leave flat rows alone."""
-    if x.ndim != 4:
-        return x
-    for axis in (2, 3):
-        n, size = len(x), x.shape[axis]
-        reach = round(size / 7)
-        padding = (0, 0, reach, reach) if axis == 2 else (reach, reach, 0, 0)
-        start = torch.randint(
-            2 * reach + 1, (n, 1), generator=generator, device=x.device
-        )
-        index = start + torch.arange(size, device=x.device)
-        shape = [n, 1, 1, 1]
-        shape[axis] = size
-        index = index.reshape(shape).expand(x.shape)
-        x = F.pad(x, padding).gather(axis, index)
+def _draw_kind(x, generator):
+    """Parts of two other images, or blocks: each with probability one half."""
+    others = torch.maximum(*(_shifted_rows(x, generator) for _ in range(2)))
+    coin = torch.rand(len(x), generator=generator, device=x.device) < 0.5
+    return torch.where(coin[:, None, None, None], others, _blocks(x, generator))
+
+
+def _shifted_rows(x, generator):
+    """Return a random other row for each row, shifted by up to SHIFT_SHARE."""
+    rows = torch.randint(len(x), (len(x),), generator=generator, device=x.device)
+    reach = [round(size * SHIFT_SHARE) for size in x.shape[2:]]
+    padded = F.pad(x[rows], (reach[1], reach[1], reach[0], reach[0]))
+    return _random_crops(padded, x.shape[2:], generator)
+
+
+def _blocks(x, generator):
+    """Return blocks of 0 or 1, the same in every channel, on a random grid."""
+    n, _, *size = x.shape
+    side = [max(1, round(length * BLOCK_SHARE)) for length in size]
+    count = [math.ceil(a / b) + 1 for a, b in zip(size, side, strict=True)]
+    bits = torch.rand(n, 1, *count, generator=generator, device=x.device) < 0.5
+    grid = bits.to(x.dtype).repeat_interleave(side[0], 2).repeat_interleave(side[1], 3)
+    grid = grid[:, :, : size[0] + side[0] - 1, : size[1] + side[1] - 1]
+    return _random_crops(grid, size, generator).expand_as(x)
+
+
+def _random_crops(x, size, generator):
+    """Cut a window of ``size`` from a random place of each image of ``x``."""
+    for axis, length in zip((2, 3), size, strict=True):
+        room = x.shape[axis] - length + 1
+        start = torch.randint(room, (len(x), 1), generator=generator, device=x.device)
+        index = (start + torch.arange(length, device=x.device)).unsqueeze(1)
+        index = index.unsqueeze(3 if axis == 2 else 2)
+        shape = [*x.shape[:axis], length, *x.shape[axis + 1 :]]
+        x = x.gather(axis, index.expand(shape))
     return x
 
 
@@ -114,29 +135,35 @@ def default_disturbances(threat_model, image_shape, value_range):
     Returns
     -------
     list of Disturbance
-        The most likely one first; the last one is noise alone, the baseline that the
-        others have to beat.
+        Without repetitions; noise alone, the baseline that the others have to beat,
+        is always among the first four.
     """
     budget = _budget_per_value(threat_model, image_shape, value_range)
-    noise = [Disturbance(0, 1, factor * budget, 0) for factor in (2.0, 1.0, 3.0)]
     if len(image_shape) != 3:
-        return noise
-    return [
-        Disturbance(*_bounded(2 * budget, 1 - 2 * budget), 2 * budget),
-        Disturbance(*_bounded(2 * budget, 1 - 2 * budget)),
-        Disturbance(*_bounded(4 * budget, 1 - 4 * budget)),
-        noise[0],
+        return [Disturbance(0, 1, factor * budget) for factor in (2.0, 1.0, 3.0)]
+    pattern, twice = _patterned(budget), _patterned(2 * budget)
+    candidates = [
+        Disturbance(*pattern),
+        Disturbance(*pattern, budget),
+        Disturbance(0, 1, 2.5 * budget),
+        Disturbance(*twice),
+        Disturbance(*pattern, 2 * budget),
     ]
+    return list(dict.fromkeys(candidates))
 
 
-def _bounded(amplitude, contrast):
-    return min(amplitude, 0.4), max(contrast, 0.6)
+def _patterned(budget):
+    """Amplitude and contrast for a budget; 0.4 and 0.65 for linf 0.2."""
+    return (
+        min(2 * budget, LARGEST_AMPLITUDE),
+        max(1 - 1.75 * budget, SMALLEST_CONTRAST),
+    )
 
 
 def _budget_per_value(threat_model, image_shape, value_range):
-    """Return eps as a share of the value range, for l2 spread over a fifth of them."""
+    """Return eps as a share of the value range, for l2 spread over an eighth of it."""
     low, high = value_range
     spread = 1.0
     if threat_model.norm == "l2":
-        spread = math.sqrt(math.prod(image_shape) / 5)
+        spread = math.sqrt(math.prod(image_shape) / 8)
     return threat_model.eps / spread / (high - low)

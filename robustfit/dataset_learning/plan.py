@@ -5,17 +5,19 @@ after each; a step draws from a generator of its own, so resuming changes nothin
 """
 
 import copy
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 
-from robustfit._torch_bridge import seeded_torch, to_array
+from robustfit._torch_bridge import seeded_torch, to_array, to_tensor
 from robustfit.attacks import PGD
 from robustfit.dataset_learning.disturbance import Disturbance, default_disturbances
 from robustfit.dataset_learning.fictitious_play import FictitiousPlay
 from robustfit.dataset_learning.meta_gradient import MetaGradient
+from robustfit.dataset_learning.robust_teacher import train_adversarially
 from robustfit.evaluation import attack_estimator
 from robustfit.threat_model import ThreatModel
 
@@ -26,6 +28,10 @@ SEARCH_ROWS = 4000
 VALIDATION_ROWS = 500
 # Fewer rows than this say nothing about robustness: the first candidate is taken.
 SMALLEST_SEARCH = 100
+# Adversarial training of the teacher that gives soft labels: fewest and most epochs,
+# and the batches that a small set makes up for with more epochs.
+TEACHER_EPOCHS = (8, 60)
+TEACHER_BATCHES = 1000
 
 
 @dataclass(frozen=True)
@@ -76,6 +82,7 @@ class LearningState:
 
     x_robust: torch.Tensor
     player: torch.nn.Module
+    soft_labels: torch.Tensor | None = None
     history: list = field(default_factory=list)
 
 
@@ -100,6 +107,11 @@ def plan_steps(problem, learner, protocol):
     -------
     list of Step
     """
+    steps = _method_steps(problem, learner, protocol)
+    return steps + (_soft_label_steps(problem, learner) if learner.soft_labels else [])
+
+
+def _method_steps(problem, learner, protocol):
     if learner.method == "paper":
         return _meta_gradient_steps(problem, learner, learner.n_meta_epochs or 4)
     if protocol == "scratch":
@@ -198,6 +210,44 @@ def _fictitious_play_steps(problem, learner):
         return Step("fictitious-play", run)
 
     return [play(n_round) for n_round in range(learner.n_rounds)]
+
+
+def _soft_label_steps(problem, learner):
+    """Train a robust teacher from theta_0, then let it label the clean images."""
+    device = problem.x.device
+    x = to_tensor(problem.X_all, device)
+    y = to_tensor(problem.y_all, device, torch.int64)
+    fewest, most = TEACHER_EPOCHS
+    n_batches = math.ceil(len(x) / learner.batch_size)
+    n_epochs = min(most, max(fewest, math.ceil(TEACHER_BATCHES / n_batches)))
+
+    def train(epoch):
+        def run(state, generator):
+            if epoch == 0:
+                state.player = copy.deepcopy(problem.theta_0)
+            train_adversarially(
+                state.player,
+                x,
+                y,
+                problem.threat_model,
+                epoch=epoch,
+                n_epochs=n_epochs,
+                batch_size=learner.batch_size,
+                generator=generator,
+            )
+            return {"epoch": epoch}
+
+        return Step("robust-teacher", run)
+
+    def label(state, generator):
+        with torch.no_grad():
+            logits = [state.player(part) for part in problem.x.split(1000)]
+        state.soft_labels = torch.cat(logits).softmax(1)
+        agreement = state.soft_labels.argmax(1) == problem.y
+        return {"agreement": float(agreement.float().mean())}
+
+    epochs = [train(epoch) for epoch in range(n_epochs)]
+    return [*epochs, Step("soft-labels", label)]
 
 
 def _meta_gradient_steps(problem, learner, n_epochs):
