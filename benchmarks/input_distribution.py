@@ -74,6 +74,7 @@ CIFAR10_VOLUMES = {
 
 
 def apply(transforms, X):
+    """Return ``X`` after each of the transforms."""
     for transform in transforms:
         X = transform.fit_transform(X)
     return X
@@ -94,6 +95,7 @@ def append_row(command, row):
 
 
 def read_rows(command):
+    """Return the rows of results that a command has written so far."""
     path = RESULTS / f"input_distribution_{command}.csv"
     if not path.exists():
         return []
@@ -102,6 +104,7 @@ def read_rows(command):
 
 
 def versions():
+    """Return the date and the versions behind a row of results."""
     return {
         "date": datetime.date.today().isoformat(),
         "robustfit": robustfit.__version__,
@@ -124,6 +127,7 @@ def measure_volumes(args):
 
 
 def report_volume(dataset, name, X, eps, paper):
+    """Measure one volume and write it beside the paper's."""
     volume = perturbable_volume(X, eps)
     append_row(
         "volumes",
@@ -202,14 +206,13 @@ def measure_robustness(args):
             {
                 "variant": name,
                 **settings(args),
-                **run_variant(
-                    args, X, y_train[train], X_held_out[test], y_test[test]
-                ),
+                **run_variant(args, X, y_train[train], X_held_out[test], y_test[test]),
             },
         )
 
 
 def settings(args):
+    """Return what a row of ``robustness`` was measured with."""
     names = (
         "n_train n_test n_autoattack epochs warm_up batch_size learning_rate n_steps "
         "step_size widen_factor seed"
@@ -295,6 +298,7 @@ def perturb(args, net, x, y, eps, generator):
 
 
 def parse_arguments():
+    """Return the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("command", choices=("volumes", "distances", "robustness"))
     parser.add_argument("--data", default=DATA_FOLDER)

@@ -12,10 +12,10 @@ Data: scikit-learn's digits (1797 images of 8x8 pixels); every seed is 0.
 
 import matplotlib.pyplot as plt
 import torch
-from skorch import NeuralNetClassifier
 from sklearn.datasets import load_digits
 from sklearn.model_selection import ShuffleSplit
 from sklearn.pipeline import make_pipeline
+from skorch import NeuralNetClassifier
 
 from robustfit import (
     PixelHistogramDisplay,
@@ -88,7 +88,7 @@ class AdversariallyTrainedNet(NeuralNetClassifier):
 
     def train_step_single(self, batch, **fit_params):
         x, labels = batch
-        attack, threat_model = PGD(n_steps=5), ThreatModel("linf", EPS)
+        attack, threat_model = PGD(n_steps=4), ThreatModel("linf", EPS)
         x_adv = attack(self.module_, x, labels, threat_model)
         return super().train_step_single((x_adv, labels), **fit_params)
 
@@ -99,7 +99,7 @@ net = AdversariallyTrainedNet(
     criterion=torch.nn.CrossEntropyLoss,
     optimizer=torch.optim.Adam,
     lr=3e-3,
-    max_epochs=25,
+    max_epochs=12,
     iterator_train__shuffle=True,
     train_split=None,
     verbose=0,
@@ -112,7 +112,7 @@ display = TransformRobustnessDisplay.from_estimator(
     variants,
     X,
     y,
-    scoring=PredictionRobustnessReport(eps=EPS, n_steps=20),
+    scoring=PredictionRobustnessReport(eps=EPS, n_steps=15),
     cv=split,
     ax=ax,
 )
@@ -129,8 +129,8 @@ X_saturated = images["saturated 4"]
 train, test = next(split.split(X))
 torch.manual_seed(0)
 pipe = make_pipeline(SaturateImages(4), net).fit(X[train], y[train])
-through = attack_estimator(pipe, X[test], y[test], eps=EPS, n_steps=20)
-behind = attack_estimator(pipe[-1], X_saturated[test], y[test], eps=EPS, n_steps=20)
+through = attack_estimator(pipe, X[test], y[test], eps=EPS, n_steps=15)
+behind = attack_estimator(pipe[-1], X_saturated[test], y[test], eps=EPS, n_steps=15)
 print(f"attacked before the transform: {through.robust_accuracy:.1%} right")
 print(f"attacked behind the transform: {behind.robust_accuracy:.1%} right")
 

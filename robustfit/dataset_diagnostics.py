@@ -308,6 +308,6 @@ class PixelHistogramDisplay:
         for name, share in self.shares.items():
             ax.stairs(share, self.edges, label=name, linewidth=1.5)
         ax.set(yscale="log", xlabel="pixel value", ylabel="share of pixels")
-        ax.legend()
+        ax.legend(loc="upper center")
         self.ax_, self.figure_ = ax, ax.figure
         return self

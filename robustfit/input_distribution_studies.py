@@ -107,9 +107,7 @@ def robustness_by_transform(
         elif transform is not None:
             images = clone(transform).fit_transform(X)
         points.append((model, images, None))
-    return _run_study(
-        names, points, y, scoring, cv, n_jobs, return_train_score
-    )
+    return _run_study(names, points, y, scoring, cv, n_jobs, return_train_score)
 
 
 def robustness_by_width(
@@ -169,9 +167,7 @@ def robustness_by_width(
         (clone(estimator).set_params(**{param_name: width}), X, None)
         for width in widths
     ]
-    return _run_study(
-        list(widths), points, y, scoring, cv, n_jobs, return_train_score
-    )
+    return _run_study(list(widths), points, y, scoring, cv, n_jobs, return_train_score)
 
 
 def robustness_by_training_size(
@@ -241,9 +237,7 @@ def robustness_by_training_size(
     points = [
         (estimator, X, [(train[:n], test) for train, test in folds]) for n in n_rows
     ]
-    return _run_study(
-        n_rows, points, y, scoring, cv, n_jobs, return_train_score
-    )
+    return _run_study(n_rows, points, y, scoring, cv, n_jobs, return_train_score)
 
 
 def _run_study(names, points, y, scoring, cv, n_jobs, return_train_score):

@@ -60,8 +60,17 @@ class _RobustnessCurveDisplay:
     def _draw(self, places, scores, color, style, name):
         mean, spread = scores.mean(1), scores.std(1)
         label = name.replace("_", " ").replace("wrt", "w.r.t.")
+        # Curves may coincide: the wider one below stays visible.
+        width = max(1.0, 4.0 - len(self.lines_))
         self.lines_ += self.ax_.plot(
-            places, mean, color=color, linestyle=style, marker="o", label=label
+            places,
+            mean,
+            color=color,
+            linestyle=style,
+            linewidth=width,
+            marker="o",
+            markersize=4 + width,
+            label=label,
         )
         if scores.shape[1] > 1:
             self.ax_.fill_between(
