@@ -149,6 +149,8 @@ def measure_distances(args):
     rows = np.random.RandomState(args.seed).permutation(len(X_train))[: args.n_train]
     distances = {}
     for name, transforms in MNIST_VARIANTS.items():
+        if args.variants and name not in args.variants:
+            continue
         start = time.perf_counter()
         X = apply(transforms, X_train[rows])
         distances[name] = inter_class_distance(X, y_train[rows])
@@ -163,6 +165,8 @@ def measure_distances(args):
                 "seconds": round(time.perf_counter() - start, 1),
             },
         )
+    if args.variants:
+        return
     for name in ("original", "binarized"):
         alpha = distances["smooth 5x1"] / distances[name]
         X = apply([*MNIST_VARIANTS[name], ScaleContrast(alpha)], X_train[rows])

@@ -5,8 +5,7 @@ Robustness against the width of the net and the size of the training set
 A wider net and more training images are the natural remedies where adversarial training
 reaches too little (section 5.3 of "On the Sensitivity of Adversarial Robustness to
 Input Data Distributions", Ding et al., 2019). Both are one call. Dotted curves are the
-training images: where they rise and the solid ones do not, the net has overfitted to
-the attack, which accuracy alone does not show.
+training images: a gap to the solid ones is overfitting, of accuracy or of robustness.
 
 Data: scikit-learn's digits (1797 images of 8x8 pixels); every seed is 0.
 """
@@ -49,7 +48,7 @@ net = AdversariallyTrainedNet(
     criterion=torch.nn.CrossEntropyLoss,
     optimizer=torch.optim.Adam,
     lr=3e-3,
-    max_epochs=10,
+    max_epochs=20,
     iterator_train__shuffle=True,
     train_split=None,
     verbose=0,

@@ -46,36 +46,45 @@ class _RobustnessCurveDisplay:
         self.ax_, self.figure_, self.lines_ = ax, ax.figure, []
         places = self._places()
         for i, (name, scores) in enumerate(self.test_scores.items()):
-            self._draw(places, scores, f"C{i}", "-", name)
+            # Curves may coincide: the wider one below stays visible.
+            style = {"color": f"C{i}", "linewidth": max(1.0, 3.0 - i)}
+            label = name.replace("_", " ").replace("wrt", "w.r.t.")
+            self._draw(places, scores, label=label, linestyle="-", **style)
             if self.train_scores is not None:
-                label = f"{name} (training set)"
-                self._draw(places, self.train_scores[name], f"C{i}", ":", label)
+                self._draw(places, self.train_scores[name], linestyle=":", **style)
         ax.set(xlabel=self._xlabel, ylabel="share of samples", ylim=(-0.02, 1.02))
         ax.set_xscale(self._xscale)
         ax.set_xticks(places, [str(point) for point in self.points])
         ax.minorticks_off()
-        ax.legend()
+        self._add_legend()
         return self
 
-    def _draw(self, places, scores, color, style, name):
+    def _draw(self, places, scores, *, color, linewidth, **style):
         mean, spread = scores.mean(1), scores.std(1)
-        label = name.replace("_", " ").replace("wrt", "w.r.t.")
-        # Curves may coincide: the wider one below stays visible.
-        width = max(1.0, 4.0 - len(self.lines_))
         self.lines_ += self.ax_.plot(
             places,
             mean,
             color=color,
-            linestyle=style,
-            linewidth=width,
+            linewidth=linewidth,
             marker="o",
-            markersize=4 + width,
-            label=label,
+            markersize=4 + linewidth,
+            **style,
         )
         if scores.shape[1] > 1:
             self.ax_.fill_between(
                 places, mean - spread, mean + spread, color=color, alpha=0.15
             )
+
+    def _add_legend(self):
+        """Put the legend above the axes, where it hides no point."""
+        self.ax_.legend(
+            title=None if self.train_scores is None else "dotted: training set",
+            loc="lower center",
+            bbox_to_anchor=(0.5, 1.0),
+            ncols=len(self.test_scores),
+            fontsize="small",
+            frameon=False,
+        )
 
     def _places(self):
         return np.asarray(self.points, dtype=float)
