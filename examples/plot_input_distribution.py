@@ -106,7 +106,6 @@ net = AdversariallyTrainedNet(
 )
 split = ShuffleSplit(1, test_size=400, random_state=0)
 _, ax = plt.subplots(figsize=(7, 4))
-torch.manual_seed(0)
 display = TransformRobustnessDisplay.from_estimator(
     net,
     variants,

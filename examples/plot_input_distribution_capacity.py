@@ -64,7 +64,6 @@ study = {
 # -----
 # The factors multiply the channels and units of every layer of LeNet5.
 
-torch.manual_seed(0)
 _, ax = plt.subplots(figsize=(7, 4.2))
 display = WidthRobustnessDisplay.from_estimator(
     net, X, y, widths=[0.0625, 0.125, 0.25, 0.5], ax=ax, **study
@@ -77,7 +76,6 @@ display.figure_.tight_layout()
 # The same study by the number of rows. ``sklearn.model_selection.learning_curve`` with
 # ``scoring=RobustAccuracyScorer(...)`` draws one of these curves.
 
-torch.manual_seed(0)
 _, ax = plt.subplots(figsize=(7, 4.2))
 display = TrainingSizeRobustnessDisplay.from_estimator(
     net, X, y, train_sizes=[100, 200, 400, 800], ax=ax, **study

@@ -7,14 +7,13 @@ Adversarial Robustness to Input Data Distributions" (Ding et al., 2019).
 
 from numbers import Integral, Real
 
-import numpy as np
 from sklearn.base import clone
-from sklearn.model_selection import check_cv, cross_validate
+from sklearn.model_selection import check_cv
 from sklearn.pipeline import make_pipeline
-from sklearn.utils import Bunch, check_random_state
-from sklearn.utils.parallel import Parallel, delayed
+from sklearn.utils import check_random_state
 
-from robustfit.scorers import PredictionRobustnessReport
+from robustfit._study_runner import run_study
+from robustfit._torch_bridge import draw_seed
 
 __all__ = [
     "robustness_by_training_size",
@@ -34,6 +33,7 @@ def robustness_by_transform(
     cv=None,
     n_jobs=None,
     return_train_score=False,
+    random_state=0,
 ):
     """Train and attack an estimator on several variants of a data set.
 
@@ -61,6 +61,8 @@ def robustness_by_transform(
         Models trained at a time.
     return_train_score : bool, default=False
         Whether to attack the training images too.
+    random_state : int, RandomState instance or None, default=0
+        Seeds torch alike for every model, which nets draw their weights from.
 
     Returns
     -------
@@ -107,7 +109,16 @@ def robustness_by_transform(
         elif transform is not None:
             images = clone(transform).fit_transform(X)
         points.append((model, images, None))
-    return _run_study(names, points, y, scoring, cv, n_jobs, return_train_score)
+    return run_study(
+        names,
+        points,
+        y,
+        cv,
+        scoring=scoring,
+        n_jobs=n_jobs,
+        return_train_score=return_train_score,
+        seed=draw_seed(random_state),
+    )
 
 
 def robustness_by_width(
@@ -121,6 +132,7 @@ def robustness_by_width(
     cv=None,
     n_jobs=None,
     return_train_score=False,
+    random_state=0,
 ):
     """Train and attack nets of several widths on one data set.
 
@@ -134,7 +146,7 @@ def robustness_by_width(
         Values of the parameter; the default is that of table 4 of [1]_.
     param_name : str, default="module__widen_factor"
         Parameter of the estimator that makes it wider.
-    scoring, cv, n_jobs, return_train_score
+    scoring, cv, n_jobs, return_train_score, random_state
         As in :func:`robustness_by_transform`.
 
     Returns
@@ -167,7 +179,16 @@ def robustness_by_width(
         (clone(estimator).set_params(**{param_name: width}), X, None)
         for width in widths
     ]
-    return _run_study(list(widths), points, y, scoring, cv, n_jobs, return_train_score)
+    return run_study(
+        list(widths),
+        points,
+        y,
+        cv,
+        scoring=scoring,
+        n_jobs=n_jobs,
+        return_train_score=return_train_score,
+        seed=draw_seed(random_state),
+    )
 
 
 def robustness_by_training_size(
@@ -200,7 +221,7 @@ def robustness_by_training_size(
     scoring, cv, n_jobs, return_train_score
         As in :func:`robustness_by_transform`. Training scores are of the rows used.
     random_state : int, RandomState instance or None, default=0
-        Shuffles the rows of each training fold.
+        Shuffles the rows of each training fold, and seeds torch alike for every model.
 
     Returns
     -------
@@ -237,54 +258,16 @@ def robustness_by_training_size(
     points = [
         (estimator, X, [(train[:n], test) for train, test in folds]) for n in n_rows
     ]
-    return _run_study(n_rows, points, y, scoring, cv, n_jobs, return_train_score)
-
-
-def _run_study(names, points, y, scoring, cv, n_jobs, return_train_score):
-    """Cross-validate (estimator, X, folds) of every point; stack the scores."""
-    if not points:
-        raise ValueError("The study has no points; expected at least one.")
-    if scoring is None:
-        scoring = PredictionRobustnessReport()
-    cv = check_cv(cv, y, classifier=True)
-    shared = None  # the same rows at every point
-    jobs = []
-    for model, X, folds in points:
-        if folds is None:
-            shared = shared or list(cv.split(X, y))
-            folds = shared
-        jobs += [(model, X, fold) for fold in folds]
-    results = Parallel(n_jobs=n_jobs)(
-        delayed(_score_fold)(model, X, y, fold, scoring, return_train_score)
-        for model, X, fold in jobs
-    )
-    return Bunch(
-        points=names,
-        test_scores=_stack(results, "test_", len(names)),
-        train_scores=_stack(results, "train_", len(names)) or None,
-    )
-
-
-def _score_fold(model, X, y, fold, scoring, return_train_score):
-    return cross_validate(
-        model,
-        X,
+    return run_study(
+        n_rows,
+        points,
         y,
-        cv=[fold],
+        cv,
         scoring=scoring,
+        n_jobs=n_jobs,
         return_train_score=return_train_score,
-        error_score="raise",
+        seed=draw_seed(random),
     )
-
-
-def _stack(results, prefix, n_points):
-    return {
-        key.removeprefix(prefix): np.array([r[key][0] for r in results]).reshape(
-            n_points, -1
-        )
-        for key in results[0]
-        if key.startswith(prefix)
-    }
 
 
 def _resolve_sizes(sizes, n_largest):

@@ -48,6 +48,7 @@ class ImageTransform(
         """
         threat_model = ThreatModel(clip_range=self.clip_range)
         self._validate_params()
+        self._check_requirements()
         validate_images(
             self, X, threat_model=threat_model, image_shape=self.image_shape
         )
@@ -98,6 +99,9 @@ class ImageTransform(
 
     def _is_differentiable(self):
         return True
+
+    def _check_requirements(self):
+        """Raise for what ``_parameter_constraints`` cannot express."""
 
     def _warn_about_vectors(self):
         warnings.warn(

@@ -66,21 +66,8 @@ class EdgeImages(ImageTransform):
         self.clip_range = clip_range
         self.image_shape = image_shape
 
-    def fit(self, X, y=None):
-        """Check the parameters, ``X`` and that scikit-image is installed.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features) or (n_samples, C, H, W)
-            Images in ``clip_range``, 4-D or flattened.
-        y : ignored
-
-        Returns
-        -------
-        self : EdgeImages
-        """
+    def _check_requirements(self):
         _import_canny()
-        return super().fit(X, y)
 
     def _map_images(self, images):
         canny, pixels = _import_canny(), images.detach().cpu().numpy()

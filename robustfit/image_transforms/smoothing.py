@@ -68,22 +68,8 @@ class SmoothImages(ImageTransform):
         self.clip_range = clip_range
         self.image_shape = image_shape
 
-    def fit(self, X, y=None):
-        """Check the parameters and ``X``; nothing is learned.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features) or (n_samples, C, H, W)
-            Images in ``clip_range``, 4-D or flattened.
-        y : ignored
-
-        Returns
-        -------
-        self : SmoothImages
-        """
-        super().fit(X, y)
+    def _check_requirements(self):
         self._sides()
-        return self
 
     def _map_images(self, images):
         height, width = self._sides()
