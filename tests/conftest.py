@@ -27,4 +27,4 @@ def fitted_net(digits):
 @pytest.fixture
 def net():
     """An unfitted skorch net for 1x8x8 images, trained in a second."""
-    return default_classifier((1, 8, 8), 10, max_epochs=15)
+    return default_classifier((1, 8, 8), 10, max_epochs=40)

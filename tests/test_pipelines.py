@@ -22,7 +22,7 @@ from robustfit.nets import default_classifier
 
 @pytest.fixture
 def pipe():
-    net = default_classifier((1, 8, 8), 10, max_epochs=5)
+    net = default_classifier((1, 8, 8), 10, max_epochs=30)
     learner = RobustDatasetLearner(eps=8 / 255, n_candidates=1, random_state=0)
     return Pipeline([("robustify", learner), ("clf", net)])
 

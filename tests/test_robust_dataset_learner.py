@@ -4,6 +4,7 @@ import skorch
 import torch
 from sklearn.base import BaseEstimator, clone
 from sklearn.callback import ProgressBar
+from sklearn.datasets import load_digits
 from torch import nn
 
 from robustfit import (
@@ -13,6 +14,7 @@ from robustfit import (
     as_torch,
     attack_estimator,
 )
+from robustfit.dataset_learning import disturbance
 from robustfit.dataset_learning import learner as learner_module
 from robustfit.dataset_learning.disturbance import Disturbance, default_disturbances
 from robustfit.dataset_learning.fictitious_play import perturb_towards
@@ -86,7 +88,7 @@ def test_scratch_search_prefers_what_is_robust(digits):
     best = max(judged, key=lambda r: r["natural_accuracy"] + r["robust_accuracy"])
     chosen = learner.history_[-1]
     assert chosen["step"] == "disturb"
-    names = ("amplitude", "contrast", "noise", "n_distractors")
+    names = ("amplitude", "contrast", "noise")
     assert all(chosen[name] == best[name] for name in names)
 
 
@@ -271,18 +273,36 @@ def test_read_only_input_is_left_alone(digits):
 # --- the stages, each by itself -------------------------------------------------------
 
 
-def test_disturbance_by_hand():
-    x = torch.tensor([[0.0, 1.0], [0.0, 1.0]])
-    generator = torch.Generator().manual_seed(0)
-    disturbed = Disturbance(0.4, 1.0, 0.0, 1).apply(x, (0, 1), generator)
-    # Rows are alike, so the distractor is the row itself: bright falls by 0.4.
-    torch.testing.assert_close(disturbed, torch.tensor([[0.0, 0.6], [0.0, 0.6]]))
+def test_disturbance_by_hand(monkeypatch):
+    monkeypatch.setattr(disturbance, "draw_patterns", lambda x, g: torch.ones_like(x))
+    x = torch.tensor([0.0, 0.0, 1.0]).reshape(1, 1, 1, 3)
+    disturbed = Disturbance(0.4, 1.0).apply(x, (0, 1), None)
+    expected = torch.tensor([0.4, 0.4, 0.6]).reshape(1, 1, 1, 3)
+    torch.testing.assert_close(disturbed, expected)
 
 
 def test_contrast_shrinks_towards_the_background():
     x = torch.tensor([[2.0, 2.0, 2.0, 4.0]])
-    half = Disturbance(0.0, 0.5, 0.0, 0).apply(x, (0, 4), None)
+    half = Disturbance(0.0, 0.5).apply(x, (0, 4), None)
     torch.testing.assert_close(half, torch.tensor([[2.0, 2.0, 2.0, 3.0]]))
+
+
+def test_background_and_object_stay_apart():
+    # The recipe for linf 0.2: what was dark ends at most at 0.26, bright at least 0.39.
+    x = (torch.rand(200, 1, 28, 28) > 0.8).float()
+    recipe = default_disturbances(ThreatModel("linf", 0.2), (1, 28, 28), (0, 1))[0]
+    generator = torch.Generator().manual_seed(0)
+    disturbed = recipe.apply(x, (0, 1), generator)
+    assert disturbed[x == 0].max() == pytest.approx(0.26)
+    assert disturbed[x == 1].min() == pytest.approx(0.39)
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 32, 32), (1, 5, 9)])
+def test_patterns_are_bounded_and_of_the_images_shape(shape):
+    x = torch.rand(20, *shape)
+    patterns = disturbance.draw_patterns(x, torch.Generator().manual_seed(0))
+    assert patterns.shape == x.shape
+    assert 0 <= patterns.min() < patterns.max() <= 1
 
 
 def test_disturbance_says_nothing_about_the_label(digits):
@@ -301,8 +321,8 @@ def test_disturbances_grow_with_the_budget():
         small, large = (
             default_disturbances(ThreatModel(eps=e), shape, (0, 1)) for e in (0.02, 0.1)
         )
-        assert small[0].noise < large[0].noise
-        assert small[-1].amplitude == 0  # noise alone is always a candidate
+        assert max(c.noise for c in small) < max(c.noise for c in large)
+        assert any(c.amplitude == 0 and c.contrast == 1 for c in small[:4])
 
 
 def test_perturbation_reaches_its_target_within_the_ball():
@@ -356,15 +376,34 @@ def robust_accuracy(model, X, y):
     ).robust_accuracy
 
 
-@pytest.mark.parametrize("fine_tune", [False, True])
-def test_natural_training_on_the_set_is_more_robust(digits, fitted_net, fine_tune):
-    X, y, X_test, y_test = digits
-    natural = robust_accuracy(fitted_net, X_test, y_test)
+@pytest.mark.parametrize(
+    ("protocol", "parameters"),
+    [("scratch", {}), ("fine-tune", {}), ("scratch", {"soft_labels": True})],
+)
+def test_natural_training_on_the_set_is_more_robust(digits, protocol, parameters):
+    X, y = load_digits(return_X_y=True)
+    X = (X[:1000] / 16).astype(np.float32).reshape(-1, 1, 8, 8)
+    _, _, X_test, y_test = digits
+    net = default_classifier((1, 8, 8), 10, max_epochs=30)
+    torch.manual_seed(0)
+    natural = robust_accuracy(clone(net).fit(X, y[:1000]), X_test, y_test)
     model = RobustifiedClassifier(
-        RobustDatasetLearner(eps=0.1, random_state=0),
-        default_classifier((1, 8, 8), 10, max_epochs=40),
-        fine_tune=fine_tune,
+        RobustDatasetLearner(eps=0.1, estimator=net, random_state=0, **parameters),
+        net,
+        fine_tune=protocol == "fine-tune",
         random_state=3,
-    ).fit(X, y)
+    ).fit(X, y[:1000])
     assert robust_accuracy(model, X_test, y_test) > natural + 0.05
-    assert model.score(X_test, y_test) > 0.8
+    assert model.score(X_test, y_test) > 0.85
+
+
+def test_soft_labels_are_a_robust_teachers(digits):
+    X, y, _, _ = digits
+    learner = quick(soft_labels=True, fraction=0.5).fit(X, y)
+    assert learner.y_robust_.shape == (len(learner.X_robust_), 10)
+    np.testing.assert_allclose(learner.y_robust_.sum(1), 1, atol=1e-5)
+    agreement = learner.y_robust_.argmax(1) == y[learner.sample_indices_]
+    assert agreement.mean() > 0.7
+    assert learner.history_[-1]["agreement"] == pytest.approx(agreement.mean())
+    with pytest.raises(RewrittenRowsError, match="soft_labels=True"):
+        clone(learner).fit_transform(X, y)

@@ -22,10 +22,12 @@ def flat(digits):
     return X.reshape(len(X), -1)[:200], y[:200]
 
 
-def test_score_is_the_robust_accuracy(digits, fitted_net):
+@pytest.mark.parametrize("attack", ["fgsm", "pgd", "autoattack"])
+def test_score_is_the_robust_accuracy(digits, fitted_net, attack):
     _, _, X, y = digits
-    scorer = RobustAccuracyScorer(eps=0.1, n_steps=5)
-    expected = attack_estimator(fitted_net, X, y, eps=0.1, n_steps=5)
+    parameters = {"eps": 0.1, "n_steps": 5, "version": ["apgd-ce"]}
+    scorer = RobustAccuracyScorer(attack, **parameters)
+    expected = attack_estimator(fitted_net, X, y, attack=attack, **parameters)
     assert scorer(fitted_net, X, y) == expected.robust_accuracy
     assert 0 < expected.robust_accuracy < expected.natural_accuracy
 
@@ -54,7 +56,7 @@ def test_clone_pickle_repr_name():
 def test_autoattack_is_at_most_pgd(digits, fitted_net):
     _, _, X, y = digits
     pgd, auto = (
-        RobustAccuracyScorer(attack, eps=0.1)(fitted_net, X[:20], y[:20])
+        RobustAccuracyScorer(attack, eps=0.1)(fitted_net, X[:10], y[:10])
         for attack in ("pgd", "autoattack")
     )
     assert auto <= pgd
@@ -62,7 +64,7 @@ def test_autoattack_is_at_most_pgd(digits, fitted_net):
 
 def test_report_adds_up(digits, fitted_net):
     _, _, X, y = digits
-    report = RobustnessReport(eps=0.1)(fitted_net, X[:20], y[:20])
+    report = RobustnessReport(eps=0.1)(fitted_net, X[:10], y[:10])
     assert report["autoattack_after_square"] == report["autoattack_accuracy"]
     assert report["worst_case_accuracy"] <= report["pgd_accuracy"]
     assert report["autoattack_accuracy"] <= report["autoattack_after_apgd_ce"]
