@@ -2,9 +2,9 @@
 The same digits, another distribution of pixels, another robustness
 ===================================================================
 
-Smoothed or binarized digits are as easy to read as the original ones, and nets reach
-the same accuracy on each of them. Their *robustness* differs, even when each net is
-adversarially trained and attacked on its own variant: the finding of "On the
+Smoothed or binarized digits are as easy to read as the original ones, and naturally
+trained nets are about as accurate on each of them. Their *robustness* differs, even when
+each net is adversarially trained and attacked on its own variant: the finding of "On the
 Sensitivity of Adversarial Robustness to Input Data Distributions" (Ding et al., 2019).
 
 Data: scikit-learn's digits (1797 images of 8x8 pixels); every seed is 0.
@@ -79,8 +79,9 @@ for name, X_variant in images.items():
 # Robustness of adversarially trained nets
 # ----------------------------------------
 # Every net is trained on PGD examples and attacked by PGD, both in the pixels of its
-# own variant. The lowest curve is what an adversary leaves; the gap between it and the
-# robustness with respect to predictions is due to wrong predictions, not to attacks.
+# own variant. Robustness with respect to predictions counts the predictions, right or
+# wrong, that the attack cannot change. It falls together with the robust accuracy: what
+# is lost is lost to the adversary, not to images that are harder to read.
 
 
 class AdversariallyTrainedNet(NeuralNetClassifier):
