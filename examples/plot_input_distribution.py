@@ -3,9 +3,10 @@ The same digits, another distribution of pixels, another robustness
 ===================================================================
 
 Smoothed or binarized digits are as easy to read as the original ones, and naturally
-trained nets are about as accurate on each of them. Their *robustness* differs, even when
-each net is adversarially trained and attacked on its own variant: the finding of "On the
-Sensitivity of Adversarial Robustness to Input Data Distributions" (Ding et al., 2019).
+trained nets are about as accurate on each of them. Their *robustness* differs, even
+when each net is adversarially trained and attacked on its own variant: the finding of
+"On the Sensitivity of Adversarial Robustness to Input Data Distributions" (Ding et al.,
+2019).
 
 Data: scikit-learn's digits (1797 images of 8x8 pixels); every seed is 0.
 """
