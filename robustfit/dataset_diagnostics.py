@@ -67,7 +67,7 @@ def inter_class_distance(
     Notes
     -----
     Distances are of float32 precision. All pairs of different classes are compared:
-    60,000 images of 784 pixels take some minutes on one core, and little memory.
+    60,000 images of 784 pixels take one to two minutes on one core, and one gigabyte.
 
     References
     ----------
