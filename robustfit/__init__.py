@@ -6,14 +6,42 @@ scorers attack a fitted estimator and report what survives.
 
 from robustfit import _differentiable_sklearn  # noqa: F401  (registers with as_torch)
 from robustfit.adversarial_dataset import AdversarialDataset, NoisyDataset
+from robustfit.dataset_diagnostics import (
+    PixelHistogramDisplay,
+    inter_class_distance,
+    perturbable_volume,
+    pixel_histogram,
+)
 from robustfit.dataset_learning import RobustDatasetLearner
 from robustfit.evaluation import AttackResult, attack_estimator, robust_accuracy_score
+from robustfit.image_transforms import (
+    BinarizeImages,
+    EdgeImages,
+    GammaCorrect,
+    SaturateImages,
+    ScaleContrast,
+    SmoothImages,
+)
+from robustfit.input_distribution_studies import (
+    robustness_by_training_size,
+    robustness_by_transform,
+    robustness_by_width,
+)
 from robustfit.robustified_classifier import (
     RobustifiedClassifier,
     RobustSampler,
     as_sampler,
 )
-from robustfit.scorers import RobustAccuracyScorer, RobustnessReport
+from robustfit.robustness_curve_displays import (
+    TrainingSizeRobustnessDisplay,
+    TransformRobustnessDisplay,
+    WidthRobustnessDisplay,
+)
+from robustfit.scorers import (
+    PredictionRobustnessReport,
+    RobustAccuracyScorer,
+    RobustnessReport,
+)
 from robustfit.theory import (
     FeatureUsefulnessDisplay,
     RobustGaussianClassifier,
@@ -34,6 +62,7 @@ __all__ = [
     "as_sampler",
     # evaluation
     "AttackResult",
+    "PredictionRobustnessReport",
     "RobustAccuracyScorer",
     "RobustnessReport",
     "ThreatModel",
@@ -43,6 +72,25 @@ __all__ = [
     "FeatureUsefulnessDisplay",
     "RobustGaussianClassifier",
     "RobustGaussianDisplay",
+    # image transforms
+    "BinarizeImages",
+    "EdgeImages",
+    "GammaCorrect",
+    "SaturateImages",
+    "ScaleContrast",
+    "SmoothImages",
+    # data sets without a model
+    "PixelHistogramDisplay",
+    "inter_class_distance",
+    "perturbable_volume",
+    "pixel_histogram",
+    # studies of the input distribution
+    "TrainingSizeRobustnessDisplay",
+    "TransformRobustnessDisplay",
+    "WidthRobustnessDisplay",
+    "robustness_by_training_size",
+    "robustness_by_transform",
+    "robustness_by_width",
     # torch
     "TorchClassifier",
     "as_torch",

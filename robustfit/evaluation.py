@@ -30,6 +30,7 @@ from robustfit.torch_classifier import as_torch
 __all__ = ["AttackResult", "attack_estimator", "robust_accuracy_score"]
 
 ATTACKS = ("fgsm", "pgd", "autoattack", "autoattack-reference")
+LABELS = ("true", "predicted")
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,8 @@ class AttackResult:
     natural_correct : ndarray of shape (n_samples,), bool
         Samples the model gets right unperturbed.
     robust : ndarray of shape (n_samples,), bool
-        Samples it still gets right under attack.
+        Samples it still gets right under attack; with ``labels="predicted"``, whose
+        prediction the attack does not change, right or wrong.
     robust_after : dict of str to ndarray of shape (n_samples,), bool
         For ensembles: the survivors after each attack.
     """
@@ -60,14 +62,15 @@ class AttackResult:
 
     @property
     def robust_accuracy(self):
-        """Share of samples that are right under attack, in [0, 1]."""
+        """Share of samples that are ``robust``, in [0, 1]."""
         return float(self.robust.mean())
 
     @property
     def attack_success_rate(self):
         """Share of the right samples that the attack turns wrong, in [0, 1]."""
         n_correct = int(self.natural_correct.sum())
-        return 1 - int(self.robust.sum()) / n_correct if n_correct else 0.0
+        n_kept = int((self.robust & self.natural_correct).sum())
+        return 1 - n_kept / n_correct if n_correct else 0.0
 
 
 def make_attack(
@@ -114,6 +117,7 @@ def attack_estimator(
     n_restarts=1,
     loss="cross-entropy",
     version="standard",
+    labels="true",
     batch_size=250,
     random_state=0,
 ):
@@ -138,6 +142,10 @@ def attack_estimator(
         Of PGD, see :class:`robustfit.attacks.PGD`; ``loss`` also of FGSM.
     version : {"standard", "plus", "rand"} or sequence of str, default="standard"
         Of AutoAttack, see :class:`robustfit.attacks.AutoAttackReference`.
+    labels : {"true", "predicted"}, default="true"
+        What the attack has to change: "predicted" is the model's own prediction, right
+        or wrong. ``robust_accuracy`` is then the robustness with respect to predictions
+        of Ding et al. (2019), the share of predictions that the attack cannot change.
     batch_size : int, default=250
         Samples attacked together.
     random_state : int, RandomState instance or None, default=0
@@ -167,6 +175,8 @@ def attack_estimator(
     True
     """
     threat_model = ThreatModel(norm, eps, clip_range)
+    if labels not in LABELS:
+        raise ValueError(f"labels is {labels!r}; expected one of {LABELS}.")
     check_count("batch_size", batch_size)
     attack = make_attack(
         attack,
@@ -187,11 +197,14 @@ def attack_estimator(
         predicted = _predict(classifier, x, batch_size)
         _compare_with_predict(estimator, X, predicted, classifier)
         correct = predicted == y_column
+        kept, rows = y_column, correct
+        if labels == "predicted":
+            kept, rows = predicted, predicted >= 0
         x_adv, robust_after = _attack_rows(
-            attack, classifier, x, y_column, correct, threat_model, seed, batch_size
+            attack, classifier, x, kept, rows, threat_model, seed, batch_size
         )
         threat_model.check_perturbation(x_adv, x)
-        robust = correct & (_predict(classifier, x_adv, batch_size) == y_column)
+        robust = rows & (_predict(classifier, x_adv, batch_size) == kept)
     return AttackResult(
         to_array(x_adv), to_array(correct), to_array(robust), robust_after
     )

@@ -4,6 +4,7 @@ __all__ = [
     "AttackBudgetError",
     "DynamicDefenseWarning",
     "FewClassesWarning",
+    "FlatImagesWarning",
     "GradientMaskingWarning",
     "ImageShapeError",
     "NotDifferentiableError",
@@ -35,6 +36,10 @@ class NotDifferentiableError(TypeError):
 
 class RewrittenRowsError(TypeError):
     """A learned set has other rows or labels than ``y``; no transform can hold it."""
+
+
+class FlatImagesWarning(UserWarning):
+    """Flat rows without ``image_shape`` where neighbouring pixels matter."""
 
 
 class RobustnessWarning(UserWarning):

@@ -8,7 +8,7 @@ from sklearn.base import BaseEstimator
 from robustfit.evaluation import attack_estimator
 from robustfit.exceptions import GradientMaskingWarning
 
-__all__ = ["RobustAccuracyScorer", "RobustnessReport"]
+__all__ = ["PredictionRobustnessReport", "RobustAccuracyScorer", "RobustnessReport"]
 
 # PGD and AutoAttack further apart than this, in accuracy, is worth a warning.
 MASKING_GAP = 0.10
@@ -26,7 +26,10 @@ class _AttackingScorer(BaseEstimator):
     def __name__(self):
         attack = getattr(self, "attack", "report")
         attack = attack if isinstance(attack, str) else type(attack).__name__
-        return f"robust_accuracy_{attack}_{self.norm}_{self.eps:.4g}"
+        measure = "robust_accuracy"
+        if getattr(self, "labels", "true") == "predicted":
+            measure = "robustness_wrt_predictions"
+        return f"{measure}_{attack}_{self.norm}_{self.eps:.4g}"
 
 
 class RobustAccuracyScorer(_AttackingScorer):
@@ -53,6 +56,9 @@ default="pgd"
         What PGD and FGSM maximise.
     version : {"standard", "plus", "rand"} or sequence of str, default="standard"
         Version of AutoAttack.
+    labels : {"true", "predicted"}, default="true"
+        "predicted" attacks the model's own predictions, right or wrong: the score is
+        the share of them that no perturbation changes.
     batch_size : int, default=250
         Samples attacked together.
     random_state : int, RandomState instance or None, default=0
@@ -60,6 +66,7 @@ default="pgd"
 
     See Also
     --------
+    PredictionRobustnessReport : The scores with both labels from one attack.
     RobustnessReport : Natural, PGD and AutoAttack accuracy from one call.
 
     Notes
@@ -94,6 +101,7 @@ default="pgd"
         n_restarts=1,
         loss="cross-entropy",
         version="standard",
+        labels="true",
         batch_size=250,
         random_state=0,
     ):
@@ -106,6 +114,7 @@ default="pgd"
         self.n_restarts = n_restarts
         self.loss = loss
         self.version = version
+        self.labels = labels
         self.batch_size = batch_size
         self.random_state = random_state
 
@@ -209,6 +218,93 @@ class RobustnessReport(_AttackingScorer):
             },
             "worst_case_accuracy": float(both.mean()),
             "attack_success_rate": float(1 - both.sum() / n_correct),
+        }
+
+
+class PredictionRobustnessReport(_AttackingScorer):
+    """Accuracy, robust accuracy and robustness with respect to predictions.
+
+    The three curves of figure 2 of [1]_ from one attack, as a multi-metric scorer.
+
+    Parameters
+    ----------
+    attack : {"pgd", "fgsm", "autoattack", "autoattack-reference"} or callable, \
+default="pgd"
+    eps : float, default=8/255
+        Budget of the adversary in the units of X.
+    norm : {"linf", "l2"}, default="linf"
+    clip_range : tuple of (float, float) or None, default=(0.0, 1.0)
+        None lets the attack leave the pixel range (table 7 of [1]_).
+    n_steps : int, default=40
+        Steps of PGD.
+    step_size : float or None, default=None
+        Step of PGD; None is ``2.5 * eps / n_steps``.
+    n_restarts : int, default=1
+        Random starts of PGD.
+    batch_size : int, default=250
+    random_state : int, RandomState instance or None, default=0
+
+    See Also
+    --------
+    RobustnessReport : PGD and AutoAttack side by side.
+
+    Notes
+    -----
+    A call returns a dict of floats in [0, 1]: ``natural_accuracy``,
+    ``robust_accuracy`` and ``robustness_wrt_predictions`` (the share of predictions,
+    right or wrong, that no perturbation found changes). A low robust accuracy with a
+    high last number is a matter of accuracy, not of vulnerability.
+
+    References
+    ----------
+    .. [1] G. W. Ding, K. Y. C. Lui, X. Jin, L. Wang, R. Huang. "On the Sensitivity of
+       Adversarial Robustness to Input Data Distributions", ICLR 2019.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from robustfit import PredictionRobustnessReport
+    >>> X, y = load_digits(return_X_y=True)
+    >>> model = LogisticRegression().fit(X[:1000] / 16, y[:1000])
+    >>> report = PredictionRobustnessReport(eps=0.05)
+    >>> sorted(report(model, X[1000:] / 16, y[1000:]))
+    ['natural_accuracy', 'robust_accuracy', 'robustness_wrt_predictions']
+    """
+
+    def __init__(
+        self,
+        attack="pgd",
+        *,
+        eps=8 / 255,
+        norm="linf",
+        clip_range=(0.0, 1.0),
+        n_steps=40,
+        step_size=None,
+        n_restarts=1,
+        batch_size=250,
+        random_state=0,
+    ):
+        self.attack = attack
+        self.eps = eps
+        self.norm = norm
+        self.clip_range = clip_range
+        self.n_steps = n_steps
+        self.step_size = step_size
+        self.n_restarts = n_restarts
+        self.batch_size = batch_size
+        self.random_state = random_state
+
+    def __call__(self, estimator, X, y):
+        """Return a dict of three numbers about a fitted ``estimator``."""
+        parameters = self.get_params(deep=False)
+        result = attack_estimator(estimator, X, y, labels="predicted", **parameters)
+        # Where the prediction is right, it is the label that the attack has to change.
+        still_right = result.robust & result.natural_correct
+        return {
+            "natural_accuracy": result.natural_accuracy,
+            "robust_accuracy": float(still_right.mean()),
+            "robustness_wrt_predictions": result.robust_accuracy,
         }
 
 

@@ -42,6 +42,24 @@ def test_result_is_consistent(logistic, test_set, attack):
     assert result.attack_success_rate == pytest.approx(lost)
 
 
+@pytest.mark.parametrize("attack", ["pgd", "autoattack"])
+def test_attack_on_predictions(logistic, test_set, attack):
+    X, y = test_set[0][:40], test_set[1][:40].copy()
+    y[:5] = np.where(logistic.predict(X[:5]) == "a", "b", "a")  # wrong predictions
+    options = {"attack": attack, "eps": 0.08, "version": ["apgd-ce"]}
+    result = attack_estimator(logistic, X, y, labels="predicted", **options)
+    unchanged = logistic.predict(result.X_adv) == logistic.predict(X)
+    np.testing.assert_array_equal(result.robust, unchanged)
+    np.testing.assert_array_equal(result.natural_correct, logistic.predict(X) == y)
+    # On right predictions it is the same attack.
+    true = attack_estimator(logistic, X, y, **options)
+    assert (result.robust & result.natural_correct).sum() == true.robust.sum()
+    assert result.attack_success_rate == true.attack_success_rate
+    # The labels have no say in what is attacked.
+    other = attack_estimator(logistic, X, y[::-1], labels="predicted", **options)
+    np.testing.assert_array_equal(other.X_adv, result.X_adv)
+
+
 def test_eps_zero_and_huge(logistic, test_set):
     X, y = test_set
     natural = robust_accuracy_score(logistic, X, y, eps=0)
@@ -88,6 +106,7 @@ def test_same_seed_same_bytes_and_any_random_state(logistic, test_set):
         ({"version": "fast", "attack": "autoattack"}, ValueError, "version is 'fast'"),
         ({"loss": "hinge"}, ValueError, "loss is 'hinge'"),
         ({"batch_size": 0}, ValueError, "batch_size is 0"),
+        ({"labels": "guess"}, ValueError, "labels is 'guess'; expected one of"),
     ],
 )
 def test_bad_parameters(logistic, test_set, change, error, message):

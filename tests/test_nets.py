@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from robustfit.nets import MLP, SmallCNN, default_classifier
+from robustfit.nets import MLP, LeNet5, SmallCNN, WideResNet, default_classifier
 
 
 def n_parameters(net):
@@ -15,10 +15,73 @@ def test_small_cnn_is_the_mnist_net_by_default():
     assert net(torch.zeros(2, 1, 28, 28)).shape == (2, 10)
 
 
+# Channels and units of appendix B.1 of Ding et al. (2019) times the widen factor.
+@pytest.mark.parametrize("widen_factor", [0.125, 0.25, 0.5, 1, 2, 4])
+def test_lenet5_has_the_widths_of_the_paper(widen_factor):
+    net = LeNet5(widen_factor=widen_factor)
+    c1, c2, h = (int(n * widen_factor) for n in (32, 64, 1024))
+    expected = 25 * c1 + c1 + 25 * c1 * c2 + c2 + 49 * c2 * h + h + 10 * h + 10
+    assert n_parameters(net) == expected
+    assert net(torch.zeros(2, 1, 28, 28)).shape == (2, 10)
+
+
+def test_lenet5_of_factor_one_by_hand():
+    # 32(1*25)+32, 64(32*25)+64, 3136*1024+1024, 1024*10+10
+    assert n_parameters(LeNet5()) == 832 + 51264 + 3212288 + 10250
+
+
+# Published: WRN-28-10 has 36.5 million parameters, WRN-16-4 2.7 million (Zagoruyko &
+# Komodakis, 2016, table 4 and figure 2).
+@pytest.mark.parametrize(
+    ("depth", "widen_factor", "millions"), [(28, 10, 36.5), (28, 4, 5.8), (16, 4, 2.7)]
+)
+def test_wide_resnet_has_the_published_size(depth, widen_factor, millions):
+    with torch.device("meta"):
+        net = WideResNet(depth=depth, widen_factor=widen_factor)
+    assert n_parameters(net) / 1e6 == pytest.approx(millions, abs=0.06)
+
+
+def test_wide_resnet_28_has_28_layers_and_the_narrow_one_of_table_5():
+    net = WideResNet(widen_factor=0.25)
+    longest = [m for m in net.modules() if isinstance(m, torch.nn.Conv2d)]
+    n_shortcuts = sum(m.kernel_size == (1, 1) for m in longest)
+    assert len(longest) - n_shortcuts + 3 == 28  # counts the shortcuts' group starts
+    assert net.head.in_features == 16
+
+
+def test_wide_resnet_standardizes_each_image():
+    x = torch.rand(2, 3, 8, 8)
+    net = WideResNet((3, 8, 8), depth=10, widen_factor=0.25).eval()
+    torch.testing.assert_close(net(x), net(0.5 * x + 0.3), atol=1e-4, rtol=1e-4)
+    flat = torch.full((1, 3, 8, 8), 0.5, requires_grad=True)
+    (gradient,) = torch.autograd.grad(net(flat).sum(), flat)
+    assert torch.isfinite(gradient).all()
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: LeNet5((1, 3, 8)), "Use MLP"),
+        (lambda: LeNet5(widen_factor=0.01), "widen_factor is 0.01"),
+        (lambda: WideResNet((3, 2, 8)), "image_shape"),
+        (lambda: WideResNet(depth=20), "depth is 20"),
+        (lambda: WideResNet(widen_factor=0.01), "widen_factor is 0.01"),
+    ],
+)
+def test_impossible_sizes_are_named(build, message):
+    with pytest.raises(ValueError, match=message):
+        build()
+
+
 @pytest.mark.parametrize("shape", [(1, 8, 8), (3, 32, 32), (1, 4, 4), (2, 5, 9)])
 def test_takes_images_and_flat_rows_alike(shape):
     x = torch.rand(3, *shape)
-    for net in (SmallCNN(shape, 4), MLP(shape, 4)):
+    for net in (
+        SmallCNN(shape, 4),
+        MLP(shape, 4),
+        LeNet5(shape, 4, widen_factor=0.25),
+        WideResNet(shape, 4, depth=10, widen_factor=0.25).eval(),
+    ):
         torch.testing.assert_close(net(x), net(x.flatten(1)))
         assert net(x).shape == (3, 4)
         assert net(x[:1]).shape == (1, 4)

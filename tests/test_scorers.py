@@ -6,7 +6,12 @@ from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, cross_val_score, cross_validate
 
-from robustfit import RobustAccuracyScorer, RobustnessReport, attack_estimator
+from robustfit import (
+    PredictionRobustnessReport,
+    RobustAccuracyScorer,
+    RobustnessReport,
+    attack_estimator,
+)
 from robustfit.exceptions import GradientMaskingWarning
 from robustfit.scorers import warn_if_masked
 
@@ -25,6 +30,18 @@ def test_score_is_the_robust_accuracy(digits, fitted_net, attack):
     expected = attack_estimator(fitted_net, X, y, attack=attack, **parameters)
     assert scorer(fitted_net, X, y) == expected.robust_accuracy
     assert 0 < expected.robust_accuracy < expected.natural_accuracy
+
+
+def test_prediction_report_is_two_scores_in_one_attack(digits, fitted_net):
+    _, _, X, y = digits
+    report = PredictionRobustnessReport(eps=0.1, n_steps=5)(fitted_net, X, y)
+    wrt = RobustAccuracyScorer(eps=0.1, n_steps=5, labels="predicted")
+    assert wrt(fitted_net, X, y) == report["robustness_wrt_predictions"]
+    assert "robustness_wrt_predictions" in wrt.__name__
+    assert report["natural_accuracy"] == fitted_net.score(X, y)
+    assert report["robust_accuracy"] <= report["robustness_wrt_predictions"]
+    n_wrong = 1 - report["natural_accuracy"]
+    assert report["robust_accuracy"] >= report["robustness_wrt_predictions"] - n_wrong
 
 
 def test_clone_pickle_repr_name():

@@ -1,0 +1,73 @@
+"""The net that robustfit trains when none is given, and how it is trained."""
+
+import math
+
+import torch
+from skorch import NeuralNetClassifier
+from skorch.callbacks import Callback
+from torch import nn
+
+from robustfit.nets.mlp import MLP
+from robustfit.nets.small_cnn import SmallCNN
+
+__all__ = ["CosineSchedule", "default_classifier"]
+
+
+class CosineSchedule(Callback):
+    """Take the learning rate of each training from its start to zero on a cosine.
+
+    It reads ``max_epochs`` when training begins, so ``partial_fit`` and
+    ``set_params(max_epochs=...)`` get a schedule of their own.
+    """
+
+    def on_train_begin(self, net, **kwargs):
+        """Remember the length of the training and the learning rates."""
+        self.epoch_ = 0
+        self.rates_ = [net.lr for _ in net.optimizer_.param_groups]
+
+    def on_epoch_begin(self, net, **kwargs):
+        """Set the learning rates of this epoch."""
+        factor = 0.5 * (1 + math.cos(math.pi * self.epoch_ / net.max_epochs))
+        for group, rate in zip(net.optimizer_.param_groups, self.rates_, strict=True):
+            group["lr"] = rate * factor
+        self.epoch_ += 1
+
+
+def default_classifier(image_shape, n_classes, *, max_epochs=10, device="cpu"):
+    """Return an unfitted skorch net that suits inputs of shape ``image_shape``.
+
+    Parameters
+    ----------
+    image_shape : tuple of (C, H, W) or (n_features,)
+        ``SmallCNN`` for images of at least 4x4 pixels, ``MLP`` for everything else.
+    n_classes : int
+    max_epochs : int, default=10
+    device : str, default="cpu"
+
+    Returns
+    -------
+    skorch.NeuralNetClassifier
+        SGD with learning rate 0.05 on a cosine and momentum 0.9, batches of 128,
+        shuffled, cross-entropy on logits, silent.
+    """
+    is_image = len(image_shape) == 3 and min(image_shape[1:]) >= 4
+    if is_image:
+        module, arguments = SmallCNN, {"module__image_shape": tuple(image_shape)}
+    else:
+        module, arguments = MLP, {"module__n_features": math.prod(image_shape)}
+    return NeuralNetClassifier(
+        module,
+        **arguments,
+        module__n_classes=n_classes,
+        criterion=nn.CrossEntropyLoss,
+        optimizer=torch.optim.SGD,
+        optimizer__momentum=0.9,
+        lr=0.05,
+        batch_size=128,
+        max_epochs=max_epochs,
+        iterator_train__shuffle=True,
+        train_split=None,
+        callbacks=[("cosine", CosineSchedule())],
+        verbose=0,
+        device=str(device),
+    )
