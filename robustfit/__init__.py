@@ -5,6 +5,7 @@ scorers attack a fitted estimator and report what survives.
 """
 
 from robustfit import _differentiable_sklearn  # noqa: F401  (registers with as_torch)
+from robustfit.black_box import as_black_box
 from robustfit.dataset_learning import RobustDatasetLearner
 from robustfit.evaluation import AttackResult, attack_estimator, robust_accuracy_score
 from robustfit.robustified_classifier import (
@@ -33,6 +34,7 @@ __all__ = [
     "robust_accuracy_score",
     # torch
     "TorchClassifier",
+    "as_black_box",
     "as_torch",
     "transformer_as_torch",
 ]
