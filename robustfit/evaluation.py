@@ -235,7 +235,7 @@ def attack_estimator(
         batch_size=batch_size,
         precision=precision,
     )
-    X, y = _validate(X, y, threat_model)
+    X, y = validate_data(X, y, threat_model)
     needs_gradients = getattr(attack, "needs_gradients", True)
     classifier = (as_torch if needs_gradients else as_torch_or_black_box)(estimator)
     if not isinstance(random_state, Integral):
@@ -289,7 +289,7 @@ def robust_accuracy_score(estimator, X, y, **attack_parameters):
     return attack_estimator(estimator, X, y, **attack_parameters).robust_accuracy
 
 
-def _validate(X, y, threat_model):
+def validate_data(X, y, threat_model):
     X = check_array(X, allow_nd=True, dtype=np.float32, input_name="X")
     y = column_or_1d(y)
     check_consistent_length(X, y)
@@ -310,6 +310,8 @@ def _predict(classifier, X, batch_size):
 
 def _check_model(attack, classifier, X, y_column):
     """Warn about the model where its robustness may be feigned; return its logits."""
+    if not getattr(attack, "needs_gradients", True):
+        return classifier
     x = to_tensor(X[: getattr(attack, "batch_size", 128)], classifier.device)
     y = torch.as_tensor(y_column[: len(x)], device=classifier.device)
     if hasattr(attack, "check_model"):
