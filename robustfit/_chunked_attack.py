@@ -101,7 +101,8 @@ class _ChunkTask:
             x = to_tensor(X, classifier.device)
             y = torch.as_tensor(y_column, device=classifier.device)
             # An ensemble's checks of the model ran before, once for all chunks.
-            run = getattr(self.attack, "run", self.attack)
+            checked = hasattr(self.attack, "check_model")
+            run = self.attack.run if checked else self.attack
             generator = SampleGenerator(self.seed, classifier.device)
             x_adv = run(classifier, x, y, self.threat_model, generator)
             self.threat_model.check_perturbation(x_adv, x)

@@ -14,6 +14,7 @@ from sklearn.base import is_regressor
 from sklearn.utils.validation import check_array, check_consistent_length, column_or_1d
 
 from robustfit._chunked_attack import attack_in_chunks
+from robustfit._fast_model import fast_copy
 from robustfit._torch_bridge import (
     batch_slices,
     draw_seed,
@@ -22,17 +23,8 @@ from robustfit._torch_bridge import (
     to_array,
     to_tensor,
 )
-from robustfit.attacks import (
-    APGD,
-    FAB,
-    FGSM,
-    PGD,
-    AutoAttack,
-    AutoAttackReference,
-    HardLabelAttack,
-    SignAttack,
-    Square,
-)
+from robustfit.attacks import AutoAttackReference
+from robustfit.attacks._by_name import make_attack
 from robustfit.attacks._model_checks import (
     ADVICE,
     looks_like_probabilities,
@@ -45,18 +37,6 @@ from robustfit.threat_model import ThreatModel
 from robustfit.torch_classifier import TorchClassifier, as_torch
 
 __all__ = ["AttackResult", "attack_estimator", "robust_accuracy_score"]
-
-ATTACKS = (
-    "fgsm",
-    "pgd",
-    "apgd",
-    "fab",
-    "autoattack",
-    "autoattack-reference",
-    "square",
-    "sign",
-    "hard-label",
-)
 
 
 @dataclass(frozen=True)
@@ -95,51 +75,6 @@ class AttackResult:
         """Share of the right samples that the attack turns wrong, in [0, 1]."""
         n_correct = int(self.natural_correct.sum())
         return 1 - int(self.robust.sum()) / n_correct if n_correct else 0.0
-
-
-_PLAIN_ATTACKS = {
-    "fab": FAB,
-    "square": Square,
-    "sign": SignAttack,
-    "hard-label": HardLabelAttack,
-}
-
-
-def make_attack(
-    attack,
-    *,
-    n_steps=40,
-    step_size=None,
-    n_restarts=1,
-    loss="cross-entropy",
-    version="standard",
-    batch_size=128,
-    precision="float32",
-):
-    """Return the attack that a name stands for (an attack itself is returned as is).
-
-    Raises
-    ------
-    ValueError
-        For an unknown name, listing the known ones.
-    """
-    if callable(attack):
-        return attack
-    if attack == "fgsm":
-        return FGSM(loss=loss)
-    if attack == "pgd":
-        return PGD(n_steps, step_size, n_restarts=n_restarts, loss=loss)
-    if attack == "apgd":
-        return APGD(loss=loss, n_restarts=n_restarts, batch_size=batch_size)
-    if attack == "autoattack":
-        return AutoAttack(version, batch_size=batch_size, precision=precision)
-    if attack == "autoattack-reference":
-        return AutoAttackReference(version, batch_size=batch_size)
-    if attack in _PLAIN_ATTACKS:
-        return _PLAIN_ATTACKS[attack](batch_size=batch_size)
-    raise ValueError(
-        f"attack is {attack!r}; expected one of {ATTACKS}, or an attack object."
-    )
 
 
 def attack_estimator(
@@ -226,21 +161,14 @@ def attack_estimator(
     threat_model = ThreatModel(norm, eps, clip_range)
     check_count("batch_size", batch_size)
     attack = make_attack(
-        attack,
-        n_steps=n_steps,
-        step_size=step_size,
-        n_restarts=n_restarts,
-        loss=loss,
-        version=version,
-        batch_size=batch_size,
-        precision=precision,
-    )
+        attack, n_steps=n_steps, step_size=step_size, n_restarts=n_restarts, loss=loss,
+        version=version, batch_size=batch_size, precision=precision,
+    )  # fmt: skip
     X, y = validate_data(X, y, threat_model)
     needs_gradients = getattr(attack, "needs_gradients", True)
     classifier = (as_torch if needs_gradients else as_torch_or_black_box)(estimator)
-    if not isinstance(random_state, Integral):
-        random_state = draw_seed(random_state)
-    seed = int(random_state)
+    is_integer = isinstance(random_state, Integral)
+    seed = int(random_state) if is_integer else draw_seed(random_state)
     chunk_size = len(X) if hasattr(attack, "batches_by_itself") else batch_size
     with seeded_torch(seed), eval_mode(classifier.module):
         y_column = to_array(classifier.encode(y))
@@ -249,8 +177,7 @@ def attack_estimator(
         correct = predicted == y_column
         X_adv, robust_after = X.copy(), {}
         if correct.any():
-            classifier = _check_model(attack, classifier, X[correct], y_column[correct])
-            X_adv[correct], after = attack_in_chunks(
+            X_adv[correct], after = _attack_right_samples(
                 attack, classifier, X[correct], y_column[correct], threat_model,
                 seed=seed, chunk_size=chunk_size, n_jobs=n_jobs, folder=checkpoint,
             )  # fmt: skip
@@ -309,7 +236,8 @@ def _predict(classifier, X, batch_size):
 
 
 def _check_model(attack, classifier, X, y_column):
-    """Warn about the model where its robustness may be feigned; return its logits."""
+    """Warn where the model's robustness may be feigned; return its logits, fast."""
+    classifier = fast_copy(classifier, to_tensor(X[:8], classifier.device))
     if not getattr(attack, "needs_gradients", True):
         return classifier
     x = to_tensor(X[: getattr(attack, "batch_size", 128)], classifier.device)
@@ -325,6 +253,29 @@ def _check_model(attack, classifier, X, y_column):
         warnings.warn(advice, ProbabilityOutputWarning, stacklevel=3)
     module = recover_logits(classifier.module, x[:2])
     return TorchClassifier(module, classifier.classes, classifier.device)
+
+
+def _attack_right_samples(attack, classifier, X, y_column, threat_model, **chunking):
+    """Attack through a fast copy; where only the copy is fooled, the model itself."""
+    fast = _check_model(attack, classifier, X, y_column)
+    X_adv, after = attack_in_chunks(attack, fast, X, y_column, threat_model, **chunking)
+    if fast is classifier:
+        return X_adv, after
+    size = chunking["chunk_size"]
+    stands = _predict(classifier, X_adv, size) == y_column
+    disputed = stands & (_predict(fast, X_adv, size) != y_column)
+    if disputed.any():
+        X_adv[disputed], again = attack_in_chunks(
+            attack,
+            classifier,
+            X[disputed],
+            y_column[disputed],
+            threat_model,
+            **chunking,
+        )
+        for name, alive in again.items():
+            after[name][disputed] = alive
+    return X_adv, after
 
 
 def _spread(alive, rows):

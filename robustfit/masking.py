@@ -25,6 +25,12 @@ class MaskingCheck:
         None where the check could not be run.
     meaning : str
         What a failure means.
+
+    Examples
+    --------
+    >>> from robustfit import MaskingCheck
+    >>> MaskingCheck("restarts change little", "60%, 59%", True, "Rugged.").passed
+    True
     """
 
     name: str
