@@ -36,7 +36,8 @@ def fast_copy(classifier, x):
         with torch.no_grad():
             expected = classifier.module(x)
             _fold_batch_norms(module, x)
-            module = module.to(memory_format=torch.channels_last)
+            if _reads_colours(module):
+                module = module.to(memory_format=torch.channels_last)
             found = module(x)
     except (RuntimeError, TypeError):  # a module that cannot be copied or converted
         return classifier
@@ -51,6 +52,12 @@ def fast_copy(classifier, x):
         classifier.device,
         softmax_is_probability=classifier.softmax_is_probability,
     )
+
+
+def _reads_colours(module):
+    """Return whether no convolution reads a single channel, which has no order."""
+    parts = [part for part in module.modules() if isinstance(part, nn.Conv2d)]
+    return all(part.in_channels > 1 for part in parts)
 
 
 def _fold_batch_norms(module, x):

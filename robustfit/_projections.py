@@ -48,25 +48,29 @@ def onto_hyperplane_in_box(x, normal, offset, bounds, norm):
     room = torch.where(weight > 0, room, 0.0).clamp_min(0)
     if norm == "l1":
         return toward.sign() * _fill_largest_first(gap.abs(), weight, room)
-    speed = weight if norm == "l2" else torch.ones_like(weight)
+    speed = weight if norm == "l2" else None
     scale = _newton_multiplier(gap.abs(), weight, room, speed)
-    return toward.sign() * torch.minimum(scale[:, None] * speed, room)
+    return toward.sign() * _cut_at_room(scale, room, speed)
 
 
 def _newton_multiplier(gap, weight, room, speed):
     """Solve ``sum(weight * min(s * speed, room)) = gap`` for s >= 0, row by row."""
     scale = torch.zeros_like(gap)
-    rate = weight * speed
+    rate = weight if speed is None else weight * speed
     for _ in range(_MAX_NEWTON_STEPS):
-        reached = scale[:, None] * speed
-        free = reached < room
-        gained = torch.where(free, scale[:, None] * rate, weight * room).sum(1)
-        slope = torch.where(free, rate, 0.0).sum(1)
+        cut = _cut_at_room(scale, room, speed)
+        gained = torch.linalg.vecdot(weight, cut)
+        slope = torch.linalg.vecdot(rate, (cut < room).to(rate.dtype))
         step = torch.where(slope > 0, (gap - gained) / slope, 0.0).clamp_min(0)
         scale = scale + step
         if not (step > 1e-6 * scale).any():
             break
     return scale
+
+
+def _cut_at_room(scale, room, speed):
+    reached = scale[:, None] if speed is None else scale[:, None] * speed
+    return torch.minimum(reached, room)
 
 
 def _fill_largest_first(gap, weight, room):

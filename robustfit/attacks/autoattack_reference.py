@@ -158,13 +158,13 @@ class _ImageFrame:
 
     It always clips to [0, 1], so other ranges are rescaled, and unbounded features
     are given a range that no perturbation reaches. Its Square attack needs square
-    images, for l2 of at least five pixels a side; other samples are folded into one.
+    images, for l2 and l1 of at least five pixels a side; others are folded into one.
     """
 
     def __init__(self, x, threat_model):
         self.norm = threat_model.norm
         self._shape = x.shape[1:]
-        smallest = 5 if self.norm == "l2" else 1
+        smallest = 1 if self.norm == "linf" else 5
         is_square = x.ndim == 4 and x.shape[2] == x.shape[3] >= smallest
         self._side = None
         if not is_square:

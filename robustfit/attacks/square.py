@@ -7,7 +7,7 @@ import torch
 
 from robustfit._sample_random import sample_keys, sample_uniform, with_stream
 from robustfit._torch_bridge import batch_slices
-from robustfit.attacks._analytic_losses import ANALYTIC_LOSSES
+from robustfit.attacks._losses import margin
 from robustfit.attacks._search import Survivors, is_fooled, logits_in_batches
 from robustfit.attacks.gradient import check_count
 
@@ -97,17 +97,16 @@ class Square:
     def _run(self, logits_fn, search, y, rows, survivors):
         """Query by query, keep for each sample what raises its loss."""
         best = search.start()
-        worst = torch.full((len(y),), -torch.inf, device=y.device)
-        proposal = best
+        worst, proposal = torch.full((len(y),), -torch.inf, device=y.device), best
         for query in range(self.n_queries + 1):
             logits = logits_fn(proposal)
-            loss, _ = ANALYTIC_LOSSES["margin"](logits, y)
-            fooled = is_fooled(logits, y)
-            better = (loss > worst) | fooled
-            worst = torch.where(better, loss, worst)
-            best = torch.where(better[:, None, None, None], proposal, best)
-            alive = survivors.record(rows, best, fooled)
-            if not alive.all():
+            loss, fooled = margin(logits, y), is_fooled(logits, y)
+            better = torch.nonzero((loss > worst) | fooled)[:, 0]
+            if len(better):
+                worst[better] = loss[better].to(worst.dtype)
+                best = best.index_copy(0, better, proposal[better])
+            if fooled.any():
+                alive = survivors.record(rows, best, fooled)
                 rows, y, best, worst = rows[alive], y[alive], best[alive], worst[alive]
                 search.keep(alive)
             if len(rows) == 0 or query == self.n_queries:
