@@ -6,6 +6,7 @@ scorers attack a fitted estimator and report what survives.
 
 from robustfit import _differentiable_sklearn  # noqa: F401  (registers with as_torch)
 from robustfit.adversarial_dataset import AdversarialDataset, NoisyDataset
+from robustfit.black_box import as_black_box
 from robustfit.dataset_diagnostics import (
     PixelHistogramDisplay,
     inter_class_distance,
@@ -13,6 +14,7 @@ from robustfit.dataset_diagnostics import (
     pixel_histogram,
 )
 from robustfit.dataset_learning import RobustDatasetLearner
+from robustfit.displays import SecurityCurveDisplay
 from robustfit.evaluation import AttackResult, attack_estimator, robust_accuracy_score
 from robustfit.image_transforms import (
     BinarizeImages,
@@ -26,6 +28,11 @@ from robustfit.input_distribution_studies import (
     robustness_by_training_size,
     robustness_by_transform,
     robustness_by_width,
+)
+from robustfit.masking import (
+    GradientMaskingReport,
+    MaskingCheck,
+    check_gradient_masking,
 )
 from robustfit.robustified_classifier import (
     RobustifiedClassifier,
@@ -41,6 +48,11 @@ from robustfit.scorers import (
     PredictionRobustnessReport,
     RobustAccuracyScorer,
     RobustnessReport,
+)
+from robustfit.security_curve import (
+    SecurityCurve,
+    minimal_distances,
+    security_curve,
 )
 from robustfit.theory import (
     FeatureUsefulnessDisplay,
@@ -62,12 +74,19 @@ __all__ = [
     "as_sampler",
     # evaluation
     "AttackResult",
+    "GradientMaskingReport",
+    "MaskingCheck",
     "PredictionRobustnessReport",
     "RobustAccuracyScorer",
     "RobustnessReport",
+    "SecurityCurve",
+    "SecurityCurveDisplay",
     "ThreatModel",
     "attack_estimator",
+    "check_gradient_masking",
+    "minimal_distances",
     "robust_accuracy_score",
+    "security_curve",
     # theory
     "FeatureUsefulnessDisplay",
     "RobustGaussianClassifier",
@@ -93,6 +112,7 @@ __all__ = [
     "robustness_by_width",
     # torch
     "TorchClassifier",
+    "as_black_box",
     "as_torch",
     "transformer_as_torch",
 ]

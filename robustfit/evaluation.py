@@ -10,26 +10,34 @@ from numbers import Integral
 
 import numpy as np
 import torch
+from sklearn.base import is_regressor
 from sklearn.utils.validation import check_array, check_consistent_length, column_or_1d
 
+from robustfit._chunked_attack import attack_in_chunks
+from robustfit._fast_model import fast_copy
 from robustfit._torch_bridge import (
     batch_slices,
     draw_seed,
     eval_mode,
-    make_generator,
     seeded_torch,
     to_array,
     to_tensor,
 )
-from robustfit.attacks import FGSM, PGD, AutoAttackReference
+from robustfit.attacks import AutoAttackReference
+from robustfit.attacks._by_name import make_attack
+from robustfit.attacks._model_checks import (
+    ADVICE,
+    looks_like_probabilities,
+    recover_logits,
+)
 from robustfit.attacks.gradient import check_count
-from robustfit.exceptions import RobustnessWarning
+from robustfit.black_box import as_torch_or_black_box
+from robustfit.exceptions import ProbabilityOutputWarning, RobustnessWarning
 from robustfit.threat_model import ThreatModel
-from robustfit.torch_classifier import as_torch
+from robustfit.torch_classifier import TorchClassifier, as_torch
 
 __all__ = ["AttackResult", "attack_estimator", "robust_accuracy_score"]
 
-ATTACKS = ("fgsm", "pgd", "autoattack", "autoattack-reference")
 LABELS = ("true", "predicted")
 
 
@@ -73,36 +81,6 @@ class AttackResult:
         return 1 - n_kept / n_correct if n_correct else 0.0
 
 
-def make_attack(
-    attack,
-    *,
-    n_steps=40,
-    step_size=None,
-    n_restarts=1,
-    loss="cross-entropy",
-    version="standard",
-    batch_size=250,
-):
-    """Return the attack that a name stands for (an attack itself is returned as is).
-
-    Raises
-    ------
-    ValueError
-        For an unknown name, listing the known ones.
-    """
-    if callable(attack):
-        return attack
-    if attack == "fgsm":
-        return FGSM(loss=loss)
-    if attack == "pgd":
-        return PGD(n_steps, step_size, n_restarts=n_restarts, loss=loss)
-    if attack in ("autoattack", "autoattack-reference"):
-        return AutoAttackReference(version, batch_size=batch_size)
-    raise ValueError(
-        f"attack is {attack!r}; expected one of {ATTACKS}, or an attack object."
-    )
-
-
 def attack_estimator(
     estimator,
     X,
@@ -118,7 +96,10 @@ def attack_estimator(
     loss="cross-entropy",
     version="standard",
     labels="true",
-    batch_size=250,
+    batch_size=128,
+    precision="float32",
+    n_jobs=None,
+    checkpoint=None,
     random_state=0,
 ):
     """Attack a fitted estimator on ``X`` and return what happened to each sample.
@@ -126,28 +107,40 @@ def attack_estimator(
     Parameters
     ----------
     estimator : fitted classifier
-        Anything :func:`as_torch` takes.
+        Anything :func:`as_torch` takes. Attacks that need no gradients ("square",
+        "sign", "hard-label", a transfer attack) take any classifier.
     X : array-like of shape (n_samples, n_features) or (n_samples, C, H, W)
         Natural inputs in ``clip_range``, of the shape the estimator takes.
     y : array-like of shape (n_samples,)
         True labels.
-    attack : {"fgsm", "pgd", "autoattack", "autoattack-reference"} or callable
-        A name, or an attack of :mod:`robustfit.attacks`. Default "pgd".
+    attack : {"fgsm", "pgd", "apgd", "fab", "autoattack", "autoattack-reference", \
+"square", "sign", "hard-label"} or callable, default="pgd"
+        A name, or an attack of :mod:`robustfit.attacks`. "autoattack-reference" runs
+        the authors' package.
     eps : float, default=8/255
         Budget in the units of X, in ``norm``.
-    norm : {"linf", "l2"}, default="linf"
+    norm : {"linf", "l2", "l1"}, default="linf"
     clip_range : tuple of (float, float) or None, default=(0.0, 1.0)
         Valid values of X; None for unbounded features.
     n_steps, step_size, n_restarts, loss
-        Of PGD, see :class:`robustfit.attacks.PGD`; ``loss`` also of FGSM.
+        Of PGD, see :class:`robustfit.attacks.PGD`; ``loss`` also of FGSM and APGD.
     version : {"standard", "plus", "rand"} or sequence of str, default="standard"
-        Of AutoAttack, see :class:`robustfit.attacks.AutoAttackReference`.
+        Of AutoAttack, see :class:`robustfit.attacks.AutoAttack`.
     labels : {"true", "predicted"}, default="true"
         What the attack has to change: "predicted" is the model's own prediction, right
         or wrong. ``robust_accuracy`` is then the robustness with respect to predictions
         of Ding et al. (2019), the share of predictions that the attack cannot change.
-    batch_size : int, default=250
-        Samples attacked together.
+    batch_size : int, default=128
+        Samples attacked together; what bounds the memory.
+    precision : {"float32", "bfloat16"}, default="float32"
+        Of AutoAttack's first search; its verdicts are always those of float32.
+    n_jobs : int or None, default=None
+        Chunks of ``batch_size`` samples attacked at the same time, with joblib's
+        backend: None is one, or what ``joblib.parallel_config`` says (with
+        ``backend="dask"`` a cluster). The result does not depend on it.
+    checkpoint : str, path or None, default=None
+        Folder where finished chunks are kept. A run that was killed goes on from them
+        when it is called again with the same estimator, data and parameters.
     random_state : int, RandomState instance or None, default=0
         Seeds the attack: the same integer gives the same verdicts. AutoAttack is
         given the integer itself.
@@ -179,35 +172,33 @@ def attack_estimator(
         raise ValueError(f"labels is {labels!r}; expected one of {LABELS}.")
     check_count("batch_size", batch_size)
     attack = make_attack(
-        attack,
-        n_steps=n_steps,
-        step_size=step_size,
-        n_restarts=n_restarts,
-        loss=loss,
-        version=version,
-        batch_size=batch_size,
-    )
-    X, y = _validate(X, y, threat_model)
-    classifier = as_torch(estimator)
-    if not isinstance(random_state, Integral):
-        random_state = draw_seed(random_state)
-    seed = int(random_state)
+        attack, n_steps=n_steps, step_size=step_size, n_restarts=n_restarts, loss=loss,
+        version=version, batch_size=batch_size, precision=precision,
+    )  # fmt: skip
+    X, y = validate_data(X, y, threat_model)
+    needs_gradients = getattr(attack, "needs_gradients", True)
+    classifier = (as_torch if needs_gradients else as_torch_or_black_box)(estimator)
+    is_integer = isinstance(random_state, Integral)
+    seed = int(random_state) if is_integer else draw_seed(random_state)
+    chunk_size = len(X) if hasattr(attack, "batches_by_itself") else batch_size
     with seeded_torch(seed), eval_mode(classifier.module):
-        x, y_column = to_tensor(X, classifier.device), classifier.encode(y)
-        predicted = _predict(classifier, x, batch_size)
+        y_column = to_array(classifier.encode(y))
+        predicted = _predict(classifier, X, batch_size)
         _compare_with_predict(estimator, X, predicted, classifier)
         correct = predicted == y_column
         kept, rows = y_column, correct
         if labels == "predicted":
             kept, rows = predicted, predicted >= 0
-        x_adv, robust_after = _attack_rows(
-            attack, classifier, x, kept, rows, threat_model, seed, batch_size
-        )
-        threat_model.check_perturbation(x_adv, x)
-        robust = rows & (_predict(classifier, x_adv, batch_size) == kept)
-    return AttackResult(
-        to_array(x_adv), to_array(correct), to_array(robust), robust_after
-    )
+        X_adv, robust_after = X.copy(), {}
+        if rows.any():
+            X_adv[rows], after = _attack_rows(
+                attack, classifier, X[rows], kept[rows], threat_model,
+                seed=seed, chunk_size=chunk_size, n_jobs=n_jobs, folder=checkpoint,
+            )  # fmt: skip
+            robust_after = {n: _spread(alive, rows) for n, alive in after.items()}
+            getattr(attack, "check_result", _no_check)(after)
+        robust = rows & (_predict(classifier, X_adv, batch_size) == kept)
+    return AttackResult(X_adv, correct, robust, robust_after)
 
 
 def robust_accuracy_score(estimator, X, y, **attack_parameters):
@@ -239,7 +230,7 @@ def robust_accuracy_score(estimator, X, y, **attack_parameters):
     return attack_estimator(estimator, X, y, **attack_parameters).robust_accuracy
 
 
-def _validate(X, y, threat_model):
+def validate_data(X, y, threat_model):
     X = check_array(X, allow_nd=True, dtype=np.float32, input_name="X")
     y = column_or_1d(y)
     check_consistent_length(X, y)
@@ -247,40 +238,77 @@ def _validate(X, y, threat_model):
     return X, y
 
 
-def _predict(classifier, x, batch_size):
+def _predict(classifier, X, batch_size):
     """Return the predicted column of every sample; -2 where logits are not finite."""
     columns = []
     with torch.no_grad():
-        for rows in batch_slices(len(x), batch_size):
-            logits = classifier(x[rows])
+        for rows in batch_slices(len(X), batch_size):
+            logits = classifier(to_tensor(X[rows], classifier.device))
             finite = torch.isfinite(logits).all(1)
-            columns.append(torch.where(finite, logits.argmax(1), -2))
-    return torch.cat(columns)
+            columns.append(to_array(torch.where(finite, logits.argmax(1), -2)))
+    return np.concatenate(columns)
 
 
-def _attack_rows(attack, classifier, x, y_column, rows, threat_model, seed, batch_size):
-    """Attack the samples marked in ``rows``; the others are returned as they are."""
-    generator = make_generator(seed, classifier.device)
-    x_adv, indices = x.clone(), torch.nonzero(rows)[:, 0]
-    if isinstance(attack, AutoAttackReference):  # it batches by itself
-        batch_size = max(1, len(indices))
-    for batch in batch_slices(len(indices), batch_size):
-        i = indices[batch]
-        x_adv[i] = attack(classifier, x[i], y_column[i], threat_model, generator)
-    robust_after = {}
-    if len(indices):
-        for name, survived in getattr(attack, "robust_after_", {}).items():
-            robust_after[name] = np.zeros(len(x), dtype=bool)
-            robust_after[name][to_array(indices)] = to_array(survived)
-    return x_adv, robust_after
+def _check_model(attack, classifier, X, y_column):
+    """Warn where the model's robustness may be feigned; return its logits, fast."""
+    classifier = fast_copy(classifier, to_tensor(X[:8], classifier.device))
+    if not getattr(attack, "needs_gradients", True):
+        return classifier
+    x = to_tensor(X[: getattr(attack, "batch_size", 128)], classifier.device)
+    y = torch.as_tensor(y_column[: len(x)], device=classifier.device)
+    if hasattr(attack, "check_model"):
+        attack.check_model(classifier, x, y)
+    with torch.no_grad():
+        is_softmax = looks_like_probabilities(classifier(x))
+    if not is_softmax or isinstance(attack, AutoAttackReference):
+        return classifier
+    if not hasattr(attack, "check_model"):
+        advice = ADVICE[ProbabilityOutputWarning]
+        warnings.warn(advice, ProbabilityOutputWarning, stacklevel=3)
+    module = recover_logits(classifier.module, x[:2])
+    return TorchClassifier(module, classifier.classes, classifier.device)
+
+
+def _attack_rows(attack, classifier, X, y_column, threat_model, **chunking):
+    """Attack through a fast copy; where only the copy is fooled, the model itself."""
+    fast = _check_model(attack, classifier, X, y_column)
+    X_adv, after = attack_in_chunks(attack, fast, X, y_column, threat_model, **chunking)
+    if fast is classifier:
+        return X_adv, after
+    size = chunking["chunk_size"]
+    stands = _predict(classifier, X_adv, size) == y_column
+    disputed = stands & (_predict(fast, X_adv, size) != y_column)
+    if disputed.any():
+        X_adv[disputed], again = attack_in_chunks(
+            attack,
+            classifier,
+            X[disputed],
+            y_column[disputed],
+            threat_model,
+            **chunking,
+        )
+        for name, alive in again.items():
+            after[name][disputed] = alive
+    return X_adv, after
+
+
+def _spread(alive, rows):
+    """Return verdicts on the samples ``rows`` (bool) as verdicts on all samples."""
+    spread = np.zeros(len(rows), dtype=bool)
+    spread[rows] = alive
+    return spread
+
+
+def _no_check(robust_after):
+    """Do nothing: what attacks without a check of their own result get."""
 
 
 def _compare_with_predict(estimator, X, predicted, classifier):
     """Warn when the differentiable form is not the estimator it stands for."""
-    if not hasattr(estimator, "predict"):
+    if not hasattr(estimator, "predict") or is_regressor(estimator):
         return
-    own = classifier.encode(estimator.predict(X))
-    disagreement = float((own != predicted).float().mean())
+    own = to_array(classifier.encode(estimator.predict(X)))
+    disagreement = float(np.mean(own != predicted))
     if disagreement > 0.01:
         warnings.warn(
             f"The differentiable form of {type(estimator).__name__} disagrees with its "

@@ -37,13 +37,13 @@ class RobustAccuracyScorer(_AttackingScorer):
 
     Parameters
     ----------
-    attack : {"pgd", "fgsm", "autoattack", "autoattack-reference"} or callable, \
-default="pgd"
+    attack : {"fgsm", "pgd", "apgd", "fab", "autoattack", "autoattack-reference", \
+"square", "sign", "hard-label"} or callable, default="pgd"
         "pgd" is fast and only an upper bound of the robust accuracy; report
         "autoattack".
     eps : float, default=8/255
         Budget of the adversary in the units of X.
-    norm : {"linf", "l2"}, default="linf"
+    norm : {"linf", "l2", "l1"}, default="linf"
     clip_range : tuple of (float, float) or None, default=(0.0, 1.0)
         Valid values of X; None for unbounded features.
     n_steps : int, default=40
@@ -59,8 +59,12 @@ default="pgd"
     labels : {"true", "predicted"}, default="true"
         "predicted" attacks the model's own predictions, right or wrong: the score is
         the share of them that no perturbation changes.
-    batch_size : int, default=250
-        Samples attacked together.
+    batch_size : int, default=128
+        Samples attacked together; what bounds the memory.
+    precision : {"float32", "bfloat16"}, default="float32"
+        Of AutoAttack's first search; its verdicts are always those of float32.
+    n_jobs : int or None, default=None
+        Chunks of ``batch_size`` samples attacked at the same time.
     random_state : int, RandomState instance or None, default=0
         Seed of the attack; with an integer every call gives the same verdicts.
 
@@ -102,7 +106,9 @@ default="pgd"
         loss="cross-entropy",
         version="standard",
         labels="true",
-        batch_size=250,
+        batch_size=128,
+        precision="float32",
+        n_jobs=None,
         random_state=0,
     ):
         self.attack = attack
@@ -116,6 +122,8 @@ default="pgd"
         self.version = version
         self.labels = labels
         self.batch_size = batch_size
+        self.precision = precision
+        self.n_jobs = n_jobs
         self.random_state = random_state
 
     def __call__(self, estimator, X, y):
@@ -133,7 +141,7 @@ class RobustnessReport(_AttackingScorer):
     ----------
     eps : float, default=8/255
         Budget of the adversary in the units of X.
-    norm : {"linf", "l2"}, default="linf"
+    norm : {"linf", "l2", "l1"}, default="linf"
     clip_range : tuple of (float, float) or None, default=(0.0, 1.0)
     n_steps : int, default=40
         Steps of PGD.
@@ -145,7 +153,11 @@ class RobustnessReport(_AttackingScorer):
         What PGD maximises.
     version : {"standard", "plus", "rand"} or sequence of str, default="standard"
         Version of AutoAttack.
-    batch_size : int, default=250
+    batch_size : int, default=128
+    precision : {"float32", "bfloat16"}, default="float32"
+        Of AutoAttack's first search; its verdicts are always those of float32.
+    n_jobs : int or None, default=None
+        Chunks of ``batch_size`` samples attacked at the same time.
     random_state : int, RandomState instance or None, default=0
 
     Notes
@@ -187,7 +199,9 @@ class RobustnessReport(_AttackingScorer):
         n_restarts=1,
         loss="cross-entropy",
         version="standard",
-        batch_size=250,
+        batch_size=128,
+        precision="float32",
+        n_jobs=None,
         random_state=0,
     ):
         self.eps = eps
@@ -199,6 +213,8 @@ class RobustnessReport(_AttackingScorer):
         self.loss = loss
         self.version = version
         self.batch_size = batch_size
+        self.precision = precision
+        self.n_jobs = n_jobs
         self.random_state = random_state
 
     def __call__(self, estimator, X, y):

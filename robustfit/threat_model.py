@@ -12,11 +12,16 @@ from numbers import Real
 import numpy as np
 import torch
 
+from robustfit._projections import onto_hyperplane_in_box, onto_l1_ball_in_box
+from robustfit._sample_random import SampleGenerator, sample_normal, sample_uniform
 from robustfit.exceptions import AttackBudgetError, PixelRangeError
 
 __all__ = ["ThreatModel"]
 
-NORMS = ("linf", "l2")
+NORMS = ("linf", "l2", "l1")
+
+# Share of the features that one l1 ascent step moves (Tramèr & Boneh, 2019).
+_L1_STEP_SHARE = 0.05
 
 # Float32 rounding of x + delta: relative to the largest magnitude in play.
 _ROUNDING = 1e-5
@@ -28,7 +33,7 @@ class ThreatModel:
 
     Parameters
     ----------
-    norm : {"linf", "l2"}, default="linf"
+    norm : {"linf", "l2", "l1"}, default="linf"
         Norm of the perturbation, taken over all features of a sample.
     eps : float, default=8/255
         Radius of the ball, in the units of the input (with pixels in [0, 1],
@@ -46,7 +51,8 @@ class ThreatModel:
     -----
     All methods take and return tensors of shape (n_samples, ...) and treat samples
     independently. The l2 projection scales the perturbation onto the ball and then
-    clips to the range; as the centre lies in the range, clipping only shortens it.
+    clips to the range; as the centre lies in the range, clipping only shortens it. The
+    l1 projection is the exact one onto ball and range together (Croce & Hein, 2021).
 
     Examples
     --------
@@ -88,6 +94,11 @@ class ThreatModel:
         """
         if self.norm == "linf":
             x_adv = torch.minimum(torch.maximum(x_adv, x - self.eps), x + self.eps)
+        elif self.norm == "l1":
+            delta = onto_l1_ball_in_box(
+                (x_adv - x).flatten(1), x.flatten(1), self.eps, self.bounds
+            )
+            x_adv = x + delta.reshape(x.shape)
         else:
             delta = x_adv - x
             length = _l2(delta)
@@ -107,26 +118,70 @@ class ThreatModel:
         ----------
         x : torch.Tensor of shape (n_samples, ...)
         generator : torch.Generator or None
-            On the device of ``x``.
+            On the device of ``x``. With a ``SampleGenerator`` the point of a sample
+            does not depend on the other samples of the batch.
         """
         if self.norm == "linf":
-            uniform = torch.rand(
-                x.shape, generator=generator, device=x.device, dtype=x.dtype
-            )
-            return self.clip(x + (2 * uniform - 1) * self.eps)
-        direction = torch.randn(
-            x.shape, generator=generator, device=x.device, dtype=x.dtype
-        )
-        radius = torch.rand(
-            len(x), generator=generator, device=x.device, dtype=x.dtype
-        ) ** (1 / max(1, x[0].numel() if len(x) else 1))
+            return self.clip(x + (2 * _uniform(x.shape, x, generator) - 1) * self.eps)
+        n_features = max(1, x[0].numel() if len(x) else 1)
+        direction = _normal(x.shape, x, generator)
+        radius = _uniform((len(x), 1), x, generator)[:, 0] ** (1 / n_features)
         radius = radius.reshape(-1, *[1] * (x.ndim - 1)) * self.eps
-        return self.clip(x + radius * direction / _l2(direction).clamp_min(1e-12))
+        if self.norm == "l1":  # a Laplace vector has a uniform direction in l1
+            direction = direction.sign() * -(
+                1 - _uniform(x.shape, x, generator)
+            ).log()  # fmt: skip
+        return self.clip(x + radius * direction / self._length(direction))
+
+    def move_to_sphere(self, x, direction):
+        """Return ``x`` moved by ``eps`` along ``direction``, in the range.
+
+        Parameters
+        ----------
+        x, direction : torch.Tensor of shape (n_samples, ...)
+            ``direction`` of any length.
+        """
+        return self.project(x + self.eps * direction / self._length(direction), x)
+
+    def move_to_hyperplane(self, x, normal, offset):
+        """Return the shortest move from ``x`` to ``normal @ z = offset`` in the range.
+
+        Parameters
+        ----------
+        x, normal : torch.Tensor of shape (n_samples, ...)
+            Points in ``clip_range`` and normal vectors.
+        offset : torch.Tensor of shape (n_samples,)
+
+        Returns
+        -------
+        torch.Tensor of shape (n_samples, ...)
+            The move, not the point. Its length is not bounded by ``eps``.
+        """
+        move = onto_hyperplane_in_box(
+            x.flatten(1), normal.flatten(1), offset, self.bounds, self.norm
+        )
+        return move.reshape(x.shape)
+
+    @property
+    def bounds(self):
+        """``clip_range`` as two numbers; infinite when inputs are unbounded."""
+        return (-math.inf, math.inf) if self.clip_range is None else self.clip_range
+
+    def dual_length(self, gradient):
+        """Return the dual norm of each gradient: the loss a unit step gains."""
+        order = {"linf": 1, "l2": 2, "l1": math.inf}[self.norm]
+        return torch.linalg.vector_norm(gradient.flatten(1), order, dim=1)
+
+    def _length(self, delta):
+        length = self.distance(delta, torch.zeros_like(delta)).clamp_min(1e-12)
+        return length.reshape(-1, *[1] * (delta.ndim - 1))
 
     def steepest_direction(self, gradient):
         """Return the unit-norm direction along which ``gradient`` ascends fastest."""
         if self.norm == "linf":
             return gradient.sign()
+        if self.norm == "l1":
+            return _sparse_sign(gradient, _L1_STEP_SHARE)
         # Scaled by the largest entry first: squares of tiny gradients underflow.
         axes = tuple(range(1, gradient.ndim))
         largest = gradient.abs().amax(axes, keepdim=True) if axes else gradient.abs()
@@ -145,6 +200,8 @@ class ThreatModel:
         delta = (x_adv - x).reshape(len(x), -1)
         if self.norm == "linf":
             return delta.abs().amax(1) if delta.shape[1] else delta.sum(1)
+        if self.norm == "l1":
+            return delta.abs().sum(1)
         return torch.linalg.vector_norm(delta, dim=1)
 
     def check_perturbation(self, x_adv, x):
@@ -159,7 +216,7 @@ class ThreatModel:
             return
         if not torch.isfinite(x_adv).all():
             raise AttackBudgetError("The attack returned NaN or infinite inputs.")
-        slack = _ROUNDING * max(1.0, float(x.abs().max()))
+        slack = _ROUNDING * max(1.0, float(x.abs().max()), self.eps)
         distance = float(self.distance(x_adv, x).max())
         if distance > self.eps + slack:
             raise AttackBudgetError(
@@ -211,3 +268,25 @@ def _l2(delta):
     """L2 norm of each sample, shaped to broadcast against it."""
     norm = torch.linalg.vector_norm(delta.reshape(len(delta), -1), dim=1)
     return norm.reshape(-1, *[1] * (delta.ndim - 1))
+
+
+def _sparse_sign(gradient, share):
+    """Signs of each sample's largest entries, scaled to l1 norm one."""
+    flat = gradient.flatten(1)
+    n_kept = max(1, round(share * flat.shape[1]))
+    smallest = flat.abs().topk(n_kept, dim=1).values[:, -1:]
+    signs = torch.where(flat.abs() >= smallest, flat.sign(), 0.0)
+    signs = signs / signs.abs().sum(1, keepdim=True).clamp_min(1)
+    return signs.reshape(gradient.shape)
+
+
+def _uniform(shape, x, generator):
+    if isinstance(generator, SampleGenerator):
+        return sample_uniform(generator.keys(x), shape).to(x.dtype)
+    return torch.rand(shape, generator=generator, device=x.device, dtype=x.dtype)
+
+
+def _normal(shape, x, generator):
+    if isinstance(generator, SampleGenerator):
+        return sample_normal(generator.keys(x), shape).to(x.dtype)
+    return torch.randn(shape, generator=generator, device=x.device, dtype=x.dtype)

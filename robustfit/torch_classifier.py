@@ -15,6 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from robustfit._sklearn_private import BaseSearchCV
+from robustfit._torch_bridge import to_array
 from robustfit.exceptions import NotDifferentiableError
 
 __all__ = ["TorchClassifier", "as_torch", "transformer_as_torch"]
@@ -32,20 +33,32 @@ class TorchClassifier:
         Label of each logit; None means 0, 1, 2, ...
     device : torch.device or str, default="cpu"
         Where ``module`` is.
+    softmax_is_probability : bool, default=False
+        Whether the softmax of the logits is the estimator's ``predict_proba``.
 
     Notes
     -----
     Calling it returns logits; ``encode`` turns labels into columns of the logits.
     """
 
-    def __init__(self, module, classes=None, device="cpu"):
+    def __init__(
+        self, module, classes=None, device="cpu", *, softmax_is_probability=False
+    ):
         self.module = module
+        self.softmax_is_probability = softmax_is_probability
         self.classes = None if classes is None else np.asarray(classes)
         self.device = torch.device(device)
 
     def __call__(self, x):
         """Return the logits (n_samples, n_classes) of the tensor ``x``."""
         return self.module(x)
+
+    def fingerprint(self):
+        """Return what tells this classifier from others, for content hashes."""
+        state = {k: to_array(v) for k, v in self.module.state_dict().items()}
+        return repr(self.module), state, self.classes, getattr(
+            self.module, "estimator", None
+        )  # fmt: skip
 
     def encode(self, y):
         """Return for each label its logit's column, -1 for labels never trained on."""
@@ -66,10 +79,12 @@ def as_torch(estimator):
     Parameters
     ----------
     estimator : fitted classifier
-        A skorch net (its logits, whatever the criterion), ``LogisticRegression``,
-        ``MLPClassifier``, a ``RobustifiedClassifier``, a ``Pipeline`` whose earlier
-        steps are robustifiers or differentiable scalers, a search CV (its
-        ``best_estimator_``), or a ``torch.nn.Module`` that returns logits.
+        A skorch net (its logits, whatever the criterion); a linear classifier, LDA,
+        ``MLPClassifier``, ``SVC``, ``GaussianNB``, ``KernelRidge`` on one-hot labels,
+        soft ``VotingClassifier`` or sigmoid ``CalibratedClassifierCV``; a
+        ``RobustifiedClassifier``; a ``Pipeline`` whose earlier steps are robustifiers,
+        scalers, ``PCA`` or ``Normalizer``; a search CV (its ``best_estimator_``); or
+        a ``torch.nn.Module`` that returns logits.
 
     Returns
     -------
@@ -164,7 +179,12 @@ def _(estimator: Pipeline):
             f"Step {name!r} of the pipeline: {error}"
         ) from None
     module = nn.Sequential(*parts, classifier.module).to(classifier.device)
-    return TorchClassifier(module, classifier.classes, classifier.device)
+    return TorchClassifier(
+        module,
+        classifier.classes,
+        classifier.device,
+        softmax_is_probability=classifier.softmax_is_probability,
+    )
 
 
 @as_torch.register

@@ -44,7 +44,8 @@ def test_same_verdicts_as_a_direct_call(digits, fitted_net, norm, name, eps):
         fitted_net, torch.tensor(X), torch.tensor(y), eps, name, seed=7, batch_size=7
     )
     result = attack_estimator(
-        fitted_net, X, y, attack="autoattack", eps=eps, norm=norm, random_state=7,
+        fitted_net, X, y, attack="autoattack-reference", eps=eps, norm=norm,
+        random_state=7,
         batch_size=7,
     )  # fmt: skip
     assert result.robust.tolist() == expected.tolist()
@@ -58,7 +59,7 @@ def test_leaves_no_trace(digits, fitted_net, capsys):
         parameter.grad = None
     torch.manual_seed(123)
     state, trace = torch.get_rng_state(), sys.gettrace()
-    attack_estimator(fitted_net, X[:5], y[:5], attack="autoattack", eps=0.2)
+    attack_estimator(fitted_net, X[:5], y[:5], attack="autoattack-reference", eps=0.2)
     assert torch.equal(state, torch.get_rng_state())
     assert sys.gettrace() is trace
     assert fitted_net.module_.training
@@ -69,7 +70,9 @@ def test_leaves_no_trace(digits, fitted_net, capsys):
 
 def test_robust_after_each_attack_only_falls(digits, fitted_net):
     _, _, X, y = digits
-    result = attack_estimator(fitted_net, X[:10], y[:10], attack="autoattack", eps=0.1)
+    result = attack_estimator(
+        fitted_net, X[:10], y[:10], attack="autoattack-reference", eps=0.1
+    )
     assert list(result.robust_after) == ["apgd-ce", "apgd-t", "fab-t", "square"]
     counts = [after.sum() for after in result.robust_after.values()]
     assert counts == sorted(counts, reverse=True)

@@ -28,7 +28,7 @@ def test_projection_l2_leaves_inner_points():
     torch.testing.assert_close(ThreatModel("l2", 0.1).project(x_adv, x), x_adv)
 
 
-@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
 @pytest.mark.parametrize("eps", [0.0, 1e-6, 0.3, 100.0])
 @pytest.mark.parametrize("shape", [(1, 8, 8), (3, 32, 32), (17,)])
 @pytest.mark.parametrize("clip_range", [(0.0, 1.0), None])
@@ -51,7 +51,7 @@ def test_distance(norm, expected):
     torch.testing.assert_close(distance, torch.full((2,), expected))
 
 
-@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
 @pytest.mark.parametrize("scale", [1e-30, 1.0, 1e30])
 def test_steepest_direction_has_unit_norm_at_any_scale(norm, scale):
     gradient = torch.tensor([[3.0, -4.0], [1.0, 2.0]]) * scale
@@ -77,7 +77,7 @@ def test_uniform_in_the_l2_ball():
 @pytest.mark.parametrize(
     ("bad", "message"),
     [
-        ({"norm": "l1"}, "norm is 'l1'"),
+        ({"norm": "l3"}, "norm is 'l3'"),
         ({"eps": -0.1}, "eps is -0.1"),
         ({"eps": [0.1, 0.2]}, "expected one number"),
         ({"eps": math.nan}, "finite"),

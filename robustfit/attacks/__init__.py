@@ -4,7 +4,25 @@ An attack never sees a scikit-learn object; :func:`robustfit.attack_estimator` c
 from one to the other.
 """
 
+from robustfit.attacks.apgd import APGD
+from robustfit.attacks.autoattack import AutoAttack
 from robustfit.attacks.autoattack_reference import AutoAttackReference
+from robustfit.attacks.fab import FAB
 from robustfit.attacks.gradient import FGSM, PGD
+from robustfit.attacks.hard_label import HardLabelAttack
+from robustfit.attacks.sign_attack import SignAttack
+from robustfit.attacks.square import Square
+from robustfit.attacks.transfer import TransferAttack
 
-__all__ = ["FGSM", "PGD", "AutoAttackReference"]
+__all__ = [
+    "APGD",
+    "FAB",
+    "FGSM",
+    "PGD",
+    "AutoAttack",
+    "AutoAttackReference",
+    "HardLabelAttack",
+    "SignAttack",
+    "Square",
+    "TransferAttack",
+]

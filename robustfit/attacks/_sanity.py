@@ -5,47 +5,31 @@ import sys
 import warnings
 from contextlib import contextmanager
 
+import torch
+
+from robustfit.attacks._model_checks import ADVICE
 from robustfit.exceptions import (
     DynamicDefenseWarning,
     ProbabilityOutputWarning,
     RandomizedDefenseWarning,
     RobustnessWarning,
+    SquareAttackWarning,
     ZeroGradientWarning,
 )
 
-__all__ = ["SQUARE_ADVICE", "flags_as_warnings"]
+__all__ = ["SQUARE_ADVICE", "flags_as_warnings", "warn_if_square_helped"]
 
 SQUARE_ADVICE = (
     "The black-box Square attack found adversarial examples that the gradient attacks "
     "missed: the gradients may be masked. Do not trust gradient attacks on this model."
 )
 
-# A phrase of the reference's message, the warning it becomes, and what to do about it.
+# A phrase of the reference's message, and the warning it becomes.
 _FLAGS = (
-    (
-        "randomized defense",
-        RandomizedDefenseWarning,
-        "The model's output differs from call to call. Evaluate it with "
-        "version='rand', which averages gradients over 20 calls.",
-    ),
-    (
-        "probability distribution",
-        ProbabilityOutputWarning,
-        "The model returns probabilities, not logits; gradients of saturated "
-        "probabilities vanish and feign robustness. Attack the logits.",
-    ),
-    (
-        "zero gradient",
-        ZeroGradientWarning,
-        "The loss has an exactly zero gradient at some inputs, so gradient attacks "
-        "cannot move there: look for saturated outputs or rounding in the model.",
-    ),
-    (
-        "dynamic defense",
-        DynamicDefenseWarning,
-        "The model computes gradients while it predicts; AutoAttack may not be "
-        "enough and an adaptive attack is needed.",
-    ),
+    ("randomized defense", RandomizedDefenseWarning),
+    ("probability distribution", ProbabilityOutputWarning),
+    ("zero gradient", ZeroGradientWarning),
+    ("dynamic defense", DynamicDefenseWarning),
 )
 
 
@@ -75,9 +59,9 @@ def flags_as_warnings():
 
 
 def _as_warning(message):
-    for phrase, category, advice in _FLAGS:
+    for phrase, category in _FLAGS:
         if phrase in message:
-            return category, advice
+            return category, ADVICE[category]
     return RobustnessWarning, message
 
 
@@ -88,3 +72,20 @@ class _Collector(logging.Handler):
 
     def emit(self, record):
         self._messages.append(record.getMessage())
+
+
+def warn_if_square_helped(robust_after):
+    """Warn as the paper's flag does: Square removed more than 0.2 % of the samples.
+
+    Parameters
+    ----------
+    robust_after : dict of str to array or tensor of shape (n_samples,), bool
+        Survivors after each attack, in the order they ran.
+    """
+    survivors = {n: torch.as_tensor(alive) for n, alive in robust_after.items()}
+    white_box = [alive for name, alive in survivors.items() if name != "square"]
+    if "square" not in survivors or len(white_box) < 2:
+        return
+    before = torch.stack(white_box).all(0).float().mean()
+    if survivors["square"].float().mean() < before - 0.002:
+        warnings.warn(SQUARE_ADVICE, SquareAttackWarning, stacklevel=4)

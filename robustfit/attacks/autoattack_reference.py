@@ -8,21 +8,16 @@ import torch
 import torch.nn.functional as F
 
 from robustfit._torch_bridge import seeded_torch
-from robustfit.attacks._sanity import SQUARE_ADVICE, flags_as_warnings
+from robustfit.attacks._sanity import flags_as_warnings, warn_if_square_helped
+from robustfit.attacks.autoattack import resolve_attacks
 from robustfit.attacks.gradient import check_count
-from robustfit.exceptions import FewClassesWarning, SquareAttackWarning
+from robustfit.exceptions import FewClassesWarning
 
 __all__ = ["AutoAttackReference"]
 
-_VERSIONS = {
-    "standard": ("apgd-ce", "apgd-t", "fab-t", "square"),
-    "plus": ("apgd-ce", "apgd-dlr", "fab", "square", "apgd-t", "fab-t"),
-    "rand": ("apgd-ce", "apgd-dlr"),
-}
-_ATTACKS = ("apgd-ce", "apgd-dlr", "apgd-t", "fab", "fab-t", "square")
 # Classes below which the loss of an attack is not defined.
 _MINIMUM_CLASSES = {"apgd-dlr": 3, "apgd-t": 4}
-_NORM_NAMES = {"linf": "Linf", "l2": "L2"}
+_NORM_NAMES = {"linf": "Linf", "l2": "L2", "l1": "L1"}
 
 
 class AutoAttackReference:
@@ -75,9 +70,11 @@ class AutoAttackReference:
     ['apgd-ce', 'apgd-t', 'fab-t', 'square']
     """
 
+    batches_by_itself = True
+
     def __init__(self, version="standard", *, batch_size=250):
         self.version = version
-        self.attacks = _resolve_attacks(version)
+        self.attacks = resolve_attacks(version)
         check_count("batch_size", batch_size)
         self.batch_size = int(batch_size)
         self.robust_after_ = {}
@@ -116,7 +113,7 @@ class AutoAttackReference:
                 )
                 robust[rows] = self._is_correct(logits_fn, x_adv[rows], y[rows])
             self.robust_after_[name] = robust.clone()
-        _warn_if_square_helped(self.robust_after_)
+        warn_if_square_helped(self.robust_after_)
         return x_adv
 
     def _is_correct(self, logits_fn, x, y):
@@ -161,13 +158,13 @@ class _ImageFrame:
 
     It always clips to [0, 1], so other ranges are rescaled, and unbounded features
     are given a range that no perturbation reaches. Its Square attack needs square
-    images, for l2 of at least five pixels a side; other samples are folded into one.
+    images, for l2 and l1 of at least five pixels a side; others are folded into one.
     """
 
     def __init__(self, x, threat_model):
         self.norm = threat_model.norm
         self._shape = x.shape[1:]
-        smallest = 5 if self.norm == "l2" else 1
+        smallest = 1 if self.norm == "linf" else 5
         is_square = x.ndim == 4 and x.shape[2] == x.shape[3] >= smallest
         self._side = None
         if not is_square:
@@ -198,31 +195,3 @@ class _ImageFrame:
         if (self._low, self._scale) != (0, 1):
             x = x * self._scale + self._low
         return x
-
-
-def _resolve_attacks(version):
-    if isinstance(version, str):
-        if version not in _VERSIONS:
-            raise ValueError(
-                f"version is {version!r}; expected one of {sorted(_VERSIONS)} or a "
-                f"list of attacks from {_ATTACKS}."
-            )
-        return _VERSIONS[version]
-    attacks = tuple(version)
-    unknown = [attack for attack in attacks if attack not in _ATTACKS]
-    if unknown or not attacks:
-        raise ValueError(
-            f"version is {version!r}; expected a non-empty list of attacks from "
-            f"{_ATTACKS}."
-        )
-    return attacks
-
-
-def _warn_if_square_helped(robust_after):
-    """Warn as the paper's flag does: Square removed more than 0.2 % of the samples."""
-    white_box = [r for name, r in robust_after.items() if name != "square"]
-    if "square" not in robust_after or len(white_box) < 2:
-        return
-    before = torch.stack(white_box).all(0).float().mean()
-    if robust_after["square"].float().mean() < before - 0.002:
-        warnings.warn(SQUARE_ADVICE, SquareAttackWarning, stacklevel=5)

@@ -4,6 +4,7 @@ from numbers import Integral, Real
 
 import torch
 
+from robustfit.attacks._analytic_losses import loss_and_input_gradient
 from robustfit.attacks._losses import ATTACK_LOSSES, margin
 
 __all__ = ["FGSM", "PGD", "check_count", "input_gradient"]
@@ -106,11 +107,13 @@ class PGD:
 
     def _run_once(self, logits_fn, x, y, threat_model, generator, best, active):
         step_size = self.step_size or 2.5 * threat_model.eps / self.n_steps
-        loss_fn, sign = ATTACK_LOSSES[self.loss], -1 if self.targeted else 1
+        sign = -1 if self.targeted else 1
         x, y = x[active], y[active]
         x_adv = threat_model.random_start(x, generator) if self.random_start else x
         for _ in range(self.n_steps):
-            gradient, logits = input_gradient(logits_fn, x_adv, y, loss_fn)
+            _, gradient, logits = loss_and_input_gradient(
+                logits_fn, x_adv, y, self.loss
+            )
             alive = ~best.update(x_adv, logits, active)
             if not alive.all():
                 x, y, active = x[alive], y[alive], active[alive]
@@ -152,9 +155,9 @@ class FGSM(PGD):
 
     def _run_once(self, logits_fn, x, y, threat_model, generator, best, active):
         # A step longer than any ball and its projection: exactly eps in either norm.
-        loss_fn, sign = ATTACK_LOSSES[self.loss], -1 if self.targeted else 1
+        sign = -1 if self.targeted else 1
         x, y = x[active], y[active]
-        gradient, _ = input_gradient(logits_fn, x, y, loss_fn)
+        _, gradient, _ = loss_and_input_gradient(logits_fn, x, y, self.loss)
         x_adv = threat_model.ascent_step(x, sign * gradient, threat_model.eps)
         x_adv = threat_model.project(x_adv, x)
         best.update(x_adv, logits_fn(x_adv).detach(), active)

@@ -7,7 +7,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import nn
 
-from robustfit._differentiable_sklearn import _linear, _TwoLogits
+from robustfit._differentiable_linear import TwoLogits, linear_layer
 from robustfit.theory._checks import check_number
 from robustfit.theory.gaussian_likelihood import robust_variances
 from robustfit.torch_classifier import TorchClassifier, as_torch
@@ -189,7 +189,7 @@ class RobustGaussianClassifier(ClassifierMixin, BaseEstimator):
 @as_torch.register
 def _(estimator: RobustGaussianClassifier):
     check_is_fitted(estimator)
-    layers = [nn.Flatten(), _linear(estimator.coef_, estimator.intercept_)]
+    layers = [nn.Flatten(), linear_layer(estimator.coef_, estimator.intercept_)]
     if len(estimator.classes_) == 2:
-        layers.append(_TwoLogits())
+        layers.append(TwoLogits())
     return TorchClassifier(nn.Sequential(*layers), estimator.classes_)

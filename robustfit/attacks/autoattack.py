@@ -1,0 +1,218 @@
+"""AutoAttack: four attacks, each on the samples that the ones before left standing."""
+
+import warnings
+
+import torch
+
+from robustfit.attacks._model_checks import check_model, recover_logits
+from robustfit.attacks._sanity import warn_if_square_helped
+from robustfit.attacks._search import is_fooled, logits_in_batches
+from robustfit.attacks.apgd import APGD
+from robustfit.attacks.fab import FAB
+from robustfit.attacks.gradient import check_count
+from robustfit.attacks.square import Square
+
+__all__ = ["AutoAttack"]
+
+VERSIONS = {
+    "standard": ("apgd-ce", "apgd-t", "fab-t", "square"),
+    "plus": ("apgd-ce", "apgd-dlr", "fab", "square", "apgd-t", "fab-t"),
+    "rand": ("apgd-ce", "apgd-dlr"),
+}
+ATTACK_NAMES = ("apgd-ce", "apgd-dlr", "apgd-t", "fab", "fab-t", "square")
+_PRECISIONS = ("float32", "bfloat16")
+
+
+class AutoAttack:
+    """The parameter-free ensemble of Croce & Hein (2020), for linf, l2 and l1.
+
+    Parameters
+    ----------
+    version : {"standard", "plus", "rand"} or sequence of str, default="standard"
+        "standard" runs "apgd-ce", "apgd-t", "fab-t" and "square"; "rand" averages
+        gradients for models that randomise; or the attacks to run in turn, from those
+        and "apgd-dlr" and "fab".
+    batch_size : int, default=128
+        Samples (and targets) in one call of the model; 64 to 128 is fastest on a CPU.
+    precision : {"float32", "bfloat16"}, default="float32"
+        "bfloat16" runs the ensemble in reduced precision first. What it finds counts
+        only if the model in full precision is fooled, and every sample left is
+        attacked again in full precision: no sample is called robust on less.
+    n_steps : int, default=100
+        Steps of each gradient attack.
+    n_queries : int, default=5000
+        Queries of Square.
+
+    Attributes
+    ----------
+    robust_after_ : dict of str to torch.Tensor of shape (n_samples,)
+        After a call: which samples (bool) survived up to and with each attack.
+
+    Raises
+    ------
+    ValueError
+        For an unknown version, attack or precision, or a count below one.
+
+    See Also
+    --------
+    AutoAttackReference : The authors' package behind the same interface.
+
+    Notes
+    -----
+    Called as ``attack(logits_fn, x, y, threat_model, generator=None)``. The algorithms
+    and their settings are the paper's; what differs is only what they cost: a fooled
+    sample is left alone at once, targets share batches when few samples are left, the
+    hyperplane projections of FAB need no sorting, and the gradients of the losses are
+    written down. With two or three classes, where the paper's targeted loss is not
+    defined, it is the margin. Random numbers
+    belong to a sample, not to its batch. Probabilities are turned back into logits,
+    with a ``ProbabilityOutputWarning``.
+
+    References
+    ----------
+    F. Croce, M. Hein. "Reliable evaluation of adversarial robustness with an ensemble
+    of diverse parameter-free attacks", ICML 2020.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from robustfit import ThreatModel
+    >>> from robustfit.attacks import AutoAttack
+    >>> net = torch.nn.Linear(6, 4)
+    >>> x = torch.rand(2, 6)
+    >>> attack = AutoAttack()
+    >>> x_adv = attack(net, x, net(x).argmax(1), ThreatModel(eps=0.3),
+    ...                torch.Generator().manual_seed(0))
+    >>> list(attack.robust_after_)
+    ['apgd-ce', 'apgd-t', 'fab-t', 'square']
+    """
+
+    def __init__(
+        self,
+        version="standard",
+        *,
+        batch_size=128,
+        precision="float32",
+        n_steps=100,
+        n_queries=5000,
+    ):
+        self.version = version
+        self.attacks = resolve_attacks(version)
+        for name, value in (
+            ("batch_size", batch_size),
+            ("n_steps", n_steps),
+            ("n_queries", n_queries),
+        ):
+            check_count(name, value)
+        if precision not in _PRECISIONS:
+            raise ValueError(
+                f"precision is {precision!r}; expected one of {_PRECISIONS}."
+            )
+        self.batch_size = int(batch_size)
+        self.precision = precision
+        self.n_steps = n_steps
+        self.n_queries = n_queries
+        self.robust_after_ = {}
+
+    def __call__(self, logits_fn, x, y, threat_model, generator=None):
+        """Return adversarial inputs of the shape of ``x``; robust samples unchanged."""
+        if len(x) == 0:
+            self.robust_after_ = {}
+            return x
+        self.check_model(logits_fn, x, y)
+        x_adv = self.run(logits_fn, x, y, threat_model, generator)
+        self.check_result(self.robust_after_)
+        return x_adv
+
+    def check_model(self, logits_fn, x, y):
+        """Warn about a model whose robustness may be feigned, by the paper's flags."""
+        rows = slice(0, self.batch_size)
+        expects_noise = self.version == "rand"
+        check_model(logits_fn, x[rows], y[rows], expects_noise=expects_noise)
+
+    def check_result(self, robust_after):
+        """Warn if Square found what the gradient attacks missed."""
+        warn_if_square_helped(robust_after)
+
+    def run(self, logits_fn, x, y, threat_model, generator=None):
+        """Attack as a call does, without looking for flags of masked gradients."""
+        x = x.detach()
+        logits_fn = recover_logits(logits_fn, x[:2])
+        x_adv, robust = x.clone(), ~self._fooled(logits_fn, x, y)
+        started_robust = robust.clone()
+        phases = [logits_fn]
+        if self.precision == "bfloat16":
+            phases.insert(0, _in_bfloat16(logits_fn, x.device.type))
+        after = {name: started_robust.clone() for name in self.attacks}
+        for search_fn in phases:
+            for name in self.attacks:
+                rows = torch.nonzero(robust)[:, 0]
+                if len(rows):
+                    attack = self._build(name, threat_model.norm)
+                    found = attack(search_fn, x[rows], y[rows], threat_model, generator)
+                    fell = self._fooled(logits_fn, found, y[rows])
+                    x_adv[rows[fell]] = found[fell]
+                    robust[rows[fell]] = False
+                after[name] = robust.clone()
+        self.robust_after_ = after
+        return x_adv
+
+    def _fooled(self, logits_fn, x, y):
+        return is_fooled(logits_in_batches(logits_fn, x, self.batch_size), y)
+
+    def _build(self, name, norm):
+        """Return the attack of a name with the paper's settings for the norm."""
+        shared = {"batch_size": self.batch_size}
+        n_restarts = 5 if self.version == "plus" or norm == "l1" else 1
+        n_averaged = 20 if self.version == "rand" else 1
+        n_steps = self.n_steps
+        if name in ("apgd-ce", "apgd-dlr"):
+            loss = "cross-entropy" if name == "apgd-ce" else "dlr"
+            n_restarts = 1 if self.version == "rand" else n_restarts
+            return APGD(
+                n_steps, loss, n_restarts=n_restarts, n_averaged=n_averaged, **shared
+            )
+        if name == "apgd-t":
+            return APGD(n_steps, "dlr", n_targets=5 if norm == "l1" else 9, **shared)
+        if name == "fab-t":
+            return FAB(n_steps, n_targets=9, **shared)
+        if name == "fab":
+            n_restarts = 5 if self.version == "plus" else 1
+            return FAB(n_steps, n_targets=0, n_restarts=n_restarts, **shared)
+        return Square(self.n_queries, **shared)
+
+
+def _in_bfloat16(logits_fn, device_type):
+    """Return ``logits_fn`` computed in bfloat16, with float32 logits."""
+
+    def search_fn(x):
+        with warnings.catch_warnings(), torch.autocast(device_type, torch.bfloat16):
+            warnings.simplefilter("ignore", UserWarning)  # of CPUs without bfloat16
+            return logits_fn(x).float()
+
+    return search_fn
+
+
+def resolve_attacks(version):
+    """Return the names of a version's attacks, in the order they run.
+
+    Raises
+    ------
+    ValueError
+        For an unknown version or attack.
+    """
+    if isinstance(version, str):
+        if version not in VERSIONS:
+            raise ValueError(
+                f"version is {version!r}; expected one of {sorted(VERSIONS)} or a "
+                f"list of attacks from {ATTACK_NAMES}."
+            )
+        return VERSIONS[version]
+    attacks = tuple(version)
+    unknown = [attack for attack in attacks if attack not in ATTACK_NAMES]
+    if unknown or not attacks:
+        raise ValueError(
+            f"version is {version!r}; expected a non-empty list of attacks from "
+            f"{ATTACK_NAMES}."
+        )
+    return attacks

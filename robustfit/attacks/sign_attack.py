@@ -1,0 +1,92 @@
+"""Brute force: random points on the sphere, by scores only."""
+
+import torch
+
+from robustfit._sample_random import (
+    sample_keys,
+    sample_normal,
+    sample_uniform,
+    with_stream,
+)
+from robustfit._torch_bridge import batch_slices
+from robustfit.attacks._search import Survivors, is_fooled, logits_in_batches
+from robustfit.attacks.gradient import check_count
+
+__all__ = ["SignAttack"]
+
+
+class SignAttack:
+    """Brute force: every feature moves by plus or minus eps at random.
+
+    Parameters
+    ----------
+    n_queries : int, default=1000
+        Random perturbations tried for a sample that is not fooled.
+    batch_size : int, default=128
+        Samples in one call of the model.
+
+    Raises
+    ------
+    ValueError
+        For a count below one.
+
+    Notes
+    -----
+    Called as ``attack(logits_fn, x, y, threat_model, generator=None)``. It needs
+    predictions only. On a model with honest gradients it finds far less than a gradient
+    attack; where it finds more, the gradients are masked. For l2 and l1 the direction
+    is that of a normal vector.
+
+    References
+    ----------
+    A. Shaeiri, R. Nobahari, M. H. Rohban. "Towards deep learning models resistant to
+    large perturbations", 2020 (appendix C, item 8).
+
+    Examples
+    --------
+    >>> import torch
+    >>> from robustfit import ThreatModel
+    >>> from robustfit.attacks import SignAttack
+    >>> weight = torch.tensor([[1.0, -1.0], [-1.0, 1.0]])
+    >>> x, y = torch.tensor([[0.6, 0.4]]), torch.tensor([0])
+    >>> SignAttack(n_queries=50)(
+    ...     lambda x: x @ weight.T, x, y, ThreatModel("linf", eps=0.2))
+    tensor([[0.4000, 0.6000]])
+    """
+
+    needs_gradients = False
+
+    def __init__(self, n_queries=1000, *, batch_size=128):
+        check_count("n_queries", n_queries)
+        check_count("batch_size", batch_size)
+        self.n_queries = n_queries
+        self.batch_size = batch_size
+
+    def __call__(self, logits_fn, x, y, threat_model, generator=None):
+        """Return adversarial inputs of the shape of ``x``; robust samples unchanged."""
+        if len(x) == 0:
+            return x
+        seed = generator.initial_seed() if generator is not None else 0
+        fooled = is_fooled(logits_in_batches(logits_fn, x, self.batch_size), y)
+        survivors = Survivors(x, fooled)
+        keys, rows = sample_keys(x, seed), survivors.rows()
+        for batch in batch_slices(len(rows), self.batch_size):
+            i = rows[batch]
+            with torch.no_grad():
+                self._run(logits_fn, x, y, threat_model, survivors, keys, i)
+        return survivors.x_adv
+
+    def _run(self, logits_fn, x, y, threat_model, survivors, keys, rows):
+        for query in range(self.n_queries):
+            stream = with_stream(keys[rows], query)
+            if threat_model.norm == "linf":
+                noise = (sample_uniform(stream, x[rows].shape) < 0.5).to(
+                    x.dtype
+                ) * 2 - 1
+            else:
+                noise = sample_normal(stream, x[rows].shape).to(x.dtype)
+            x_adv = threat_model.move_to_sphere(x[rows], noise)
+            fooled = is_fooled(logits_fn(x_adv), y[rows])
+            rows = rows[survivors.record(rows, x_adv, fooled)]
+            if len(rows) == 0:
+                return

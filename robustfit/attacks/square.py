@@ -1,0 +1,272 @@
+"""Square: random search with windows; it needs scores and no gradients."""
+
+import math
+from itertools import pairwise
+
+import torch
+
+from robustfit._sample_random import sample_keys, sample_uniform, with_stream
+from robustfit._torch_bridge import batch_slices
+from robustfit.attacks._losses import margin
+from robustfit.attacks._search import Survivors, is_fooled, logits_in_batches
+from robustfit.attacks.gradient import check_count
+
+__all__ = ["Square"]
+
+_FIRST_SHARE = 0.8  # of the image's area that the first windows cover
+# The share halves after each of these queries (Andriushchenko et al., section 4.1).
+_HALVE_AFTER = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
+
+
+class Square:
+    """Square attack (Andriushchenko et al., 2020): black box, by scores only.
+
+    Parameters
+    ----------
+    n_queries : int, default=5000
+        Calls of the model for a sample that is not fooled.
+    n_restarts : int, default=1
+        A sample fooled by one is not attacked by the next.
+    batch_size : int, default=128
+        Samples in one call of the model.
+
+    Raises
+    ------
+    ValueError
+        For a count below one.
+
+    Notes
+    -----
+    Called as ``attack(logits_fn, x, y, threat_model, generator=None)``. Images of any
+    height and width work; on flat rows the windows are runs of neighbouring features.
+    All samples of a query try the same window, which depends on the seed and on the
+    number of the query alone; signs that differ between samples depend on the sample.
+
+    References
+    ----------
+    M. Andriushchenko, F. Croce, N. Flammarion, M. Hein. "Square attack: a
+    query-efficient black-box adversarial attack via random search", ECCV 2020
+    (Algorithms 1 to 3).
+
+    Examples
+    --------
+    >>> import torch
+    >>> from robustfit import ThreatModel
+    >>> from robustfit.attacks import Square
+    >>> weight = torch.tensor([[1.0, -1.0], [-1.0, 1.0]])
+    >>> x, y = torch.tensor([[0.6, 0.4]]), torch.tensor([0])
+    >>> x_adv = Square(n_queries=50)(
+    ...     lambda x: x @ weight.T, x, y, ThreatModel("linf", eps=0.2))
+    >>> bool((x_adv @ weight.T).argmax(1) == 1)
+    True
+    """
+
+    needs_gradients = False
+
+    def __init__(self, n_queries=5000, *, n_restarts=1, batch_size=128):
+        check_count("n_queries", n_queries)
+        check_count("n_restarts", n_restarts)
+        check_count("batch_size", batch_size)
+        self.n_queries = n_queries
+        self.n_restarts = n_restarts
+        self.batch_size = batch_size
+
+    def __call__(self, logits_fn, x, y, threat_model, generator=None):
+        """Return adversarial inputs of the shape of ``x``; robust samples unchanged."""
+        if len(x) == 0:
+            return x
+        seed = generator.initial_seed() if generator is not None else 0
+        images = x.detach().reshape(_image_view(x.shape))
+
+        def image_logits(points):
+            return logits_fn(points.reshape(len(points), *x.shape[1:]))
+
+        fooled = is_fooled(logits_in_batches(logits_fn, x, self.batch_size), y)
+        survivors = Survivors(images, fooled)
+        keys = sample_keys(x, seed)
+        for restart in range(self.n_restarts):
+            rows = survivors.rows()
+            for batch in batch_slices(len(rows), self.batch_size):
+                i = rows[batch]
+                dice = _Dice(seed, restart, with_stream(keys[i], restart), x.device)
+                search = _SEARCHES[threat_model.norm](threat_model, images[i], dice)
+                with torch.no_grad():
+                    self._run(image_logits, search, y[i], i, survivors)
+        return survivors.x_adv.reshape(x.shape)
+
+    def _run(self, logits_fn, search, y, rows, survivors):
+        """Query by query, keep for each sample what raises its loss."""
+        best = search.start()
+        worst, proposal = torch.full((len(y),), -torch.inf, device=y.device), best
+        for query in range(self.n_queries + 1):
+            logits = logits_fn(proposal)
+            loss, fooled = margin(logits, y), is_fooled(logits, y)
+            better = torch.nonzero((loss > worst) | fooled)[:, 0]
+            if len(better):
+                worst[better] = loss[better].to(worst.dtype)
+                best = best.index_copy(0, better, proposal[better])
+            if fooled.any():
+                alive = survivors.record(rows, best, fooled)
+                rows, y, best, worst = rows[alive], y[alive], best[alive], worst[alive]
+                search.keep(alive)
+            if len(rows) == 0 or query == self.n_queries:
+                return
+            proposal = search.propose(best, _share(query))
+
+
+def _share(query):
+    return _FIRST_SHARE / 2 ** sum(query > limit for limit in _HALVE_AFTER)
+
+
+def _image_view(shape):
+    """Return ``shape`` as (n, channels, height, width); flat rows have height one."""
+    if len(shape) == 4:
+        return shape
+    return (shape[0], 1, 1, math.prod(shape[1:]))
+
+
+class _Dice:
+    """The random decisions of one run: shared ones a query, and a sample's own."""
+
+    def __init__(self, seed, restart, keys, device):
+        self._generator = torch.Generator().manual_seed((seed + 7919 * restart) % 2**63)
+        self.keys, self._device, self._n_rolls = keys, device, 0
+
+    def place(self, n_places):
+        """Return an integer in ``range(n_places)``, the same for all samples."""
+        return int(torch.randint(n_places, (), generator=self._generator))
+
+    def shared_signs(self, n_signs):
+        """Return signs (n_signs,), the same for all samples."""
+        bits = torch.randint(2, (n_signs,), generator=self._generator)
+        return (2.0 * bits - 1).to(self._device)
+
+    def signs(self, *shape):
+        """Return signs (n_samples, *shape), each sample's own."""
+        self._n_rolls += 1
+        keys = with_stream(self.keys, self._n_rolls)
+        return (sample_uniform(keys, (len(keys), *shape)) < 0.5).float() * 2 - 1
+
+
+class _Search:
+    """Proposals of the random search in one norm's ball."""
+
+    def __init__(self, threat_model, x, dice):
+        self.threat_model, self.x, self.dice = threat_model, x, dice
+        self.channels, self.height, self.width = x.shape[1:]
+
+    def keep(self, alive):
+        self.x, self.dice.keys = self.x[alive], self.dice.keys[alive]
+
+    def _window(self, share, smallest=1):
+        """Return the slices of a window of about ``share`` of the area."""
+        area = share * self.height * self.width
+        side = max(round(math.sqrt(area)), smallest)
+        height = min(side, self.height)
+        # Where the image is lower than the window, the window is wider instead.
+        if height < side:
+            side = max(round(area / height), smallest)
+        return self._place(height, min(side, self.width))
+
+    def _place(self, height, width):
+        top = self.dice.place(self.height - height + 1)
+        left = self.dice.place(self.width - width + 1)
+        return ..., slice(top, top + height), slice(left, left + width)
+
+
+class _LinfSearch(_Search):
+    """Windows at plus or minus eps, one sign a channel (Algorithm 2)."""
+
+    def start(self):
+        stripes = self.dice.signs(self.channels, 1, self.width)
+        return self.threat_model.move_to_sphere(self.x, stripes.expand_as(self.x))
+
+    def propose(self, best, share):
+        window, eps = self._window(share), self.threat_model.eps
+        signs = self.dice.shared_signs(self.channels)[:, None, None]
+        proposal = best.clone()
+        proposal[window] = self.threat_model.project(
+            best[window] + 2 * eps * signs, self.x[window]
+        )
+        return proposal
+
+
+class _PyramidSearch(_Search):
+    """Two-sided pyramids that take their mass from another window (Algorithm 3)."""
+
+    order, _power = 2, 2
+
+    def start(self):
+        delta = torch.zeros_like(self.x)
+        for rows in _tiles(self.height):
+            for columns in _tiles(self.width):
+                bump = self._bump(rows.stop - rows.start, columns.stop - columns.start)
+                signs = self.dice.signs(self.channels, 1, 1)
+                delta[..., rows, columns] = bump * signs
+        return self.threat_model.move_to_sphere(self.x, delta)
+
+    def propose(self, best, share):
+        delta = best - self.x
+        target = self._window(share, smallest=3)
+        height, width = delta[target].shape[2:]
+        source = self._place(height, width)
+        mass = self._mass_of(delta, target, source)
+        window = delta[target]
+        fresh = self._bump(height, width) * self.dice.signs(self.channels, 1, 1)
+        fresh = fresh + window / self._size(window).clamp_min(1e-12)
+        fresh = fresh / self._size(fresh).clamp_min(1e-12) * mass
+        delta[source] = 0
+        delta[target] = fresh
+        return self.threat_model.move_to_sphere(self.x, delta)
+
+    def _size(self, window):
+        return torch.linalg.vector_norm(window, self.order, dim=(2, 3), keepdim=True)
+
+    def _mass_of(self, delta, target, source):
+        """Return what a window may hold: both windows' mass and what is unused."""
+        both = torch.zeros_like(delta)
+        both[target], both[source] = delta[target], delta[source]
+        used = self.threat_model.distance(delta, torch.zeros_like(delta))
+        left = self.threat_model.eps**self.order - used**self.order
+        left = left.clamp_min(0)[:, None, None, None] / self.channels
+        return (self._size(both) ** self.order + left) ** (1 / self.order)
+
+    def _bump(self, height, width):
+        """Return a positive and a negative pyramid side by side, of norm one."""
+        lies = self.dice.place(2) == 1 if min(height, width) > 1 else width > 1
+        if lies:
+            first = _pyramid(height, width // 2, self._power)
+            second = _pyramid(height, width - width // 2, self._power)
+            bump = torch.cat([first, -second], 1)
+        else:
+            first = _pyramid(height // 2, width, self._power)
+            second = _pyramid(height - height // 2, width, self._power)
+            bump = torch.cat([first, -second], 0)
+        return (bump / torch.linalg.vector_norm(bump, self.order)).to(self.x)
+
+
+class _SparsePyramidSearch(_PyramidSearch):
+    """The pyramids of the l1 ball: steeper, and measured in l1."""
+
+    order, _power = 1, 4
+
+
+def _pyramid(height, width, power):
+    """Sum of centred, growing rectangles of decreasing weight (Figure 3)."""
+    rows = torch.arange(height).sub((height - 1) / 2).abs().ceil()
+    columns = torch.arange(width).sub((width - 1) / 2).abs().ceil()
+    ring = torch.maximum(rows[:, None], columns)
+    n_rings = int(ring.max()) + 1 if ring.numel() else 0
+    weights = 1.0 / torch.arange(1, n_rings + 1) ** power
+    tails = weights.flip(0).cumsum(0).flip(0)
+    return tails[ring.long()]
+
+
+def _tiles(length):
+    """Split ``range(length)`` into about five slices."""
+    size = max(1, length // 5)
+    edges = [*range(0, length - size + 1, size), length]
+    return [slice(a, b) for a, b in pairwise(edges) if b > a]
+
+
+_SEARCHES = {"linf": _LinfSearch, "l2": _PyramidSearch, "l1": _SparsePyramidSearch}
