@@ -34,6 +34,7 @@ from robustfit import (
     RobustDatasetLearner,
     attack_estimator,
 )
+from robustfit._torch_bridge import draw_seed, seeded_torch
 from robustfit.nets import default_classifier
 
 RESULTS = Path(__file__).parent / "results" / "robust_dataset"
@@ -95,15 +96,16 @@ def rewrite(name, protocol, X, y, options):
 
 def train(protocol, X, y, X_natural, y_natural, net, seed, arguments):
     """Return a net naturally trained on ``X, y`` and the seconds this training took."""
-    torch.manual_seed(1000 + seed)  # another initialisation than the learner's
     net = clone(net)
     if protocol == "fine-tune":
-        net.fit(X_natural, y_natural)
+        with seeded_torch(draw_seed(seed)):  # theta_0, as the learners train it
+            net.fit(X_natural, y_natural)
         net.set_params(
             max_epochs=arguments.fine_tune_epochs,
             lr=0.01,
             optimizer__weight_decay=5e-4,
         )
+    torch.manual_seed(1000 + seed)  # from scratch: another initialisation
     start = time.perf_counter()
     fit = net.partial_fit if protocol == "fine-tune" else net.fit
     fit(X, y)

@@ -37,7 +37,7 @@ X = (X / 16).astype("float32").reshape(-1, 1, 8, 8)
 X_train, X_test, y_train, y_test = train_test_split(
     X, y, test_size=400, random_state=0, stratify=y
 )
-net = default_classifier((1, 8, 8), 10, max_epochs=40)
+net = default_classifier((1, 8, 8), 10, max_epochs=60)
 
 # %%
 # Train three times, each time naturally
@@ -45,7 +45,7 @@ net = default_classifier((1, 8, 8), 10, max_epochs=40)
 # No adversarial example is made during the training of any of these nets.
 
 torch.manual_seed(0)
-natural = default_classifier((1, 8, 8), 10, max_epochs=40).fit(X_train, y_train)
+natural = default_classifier((1, 8, 8), 10, max_epochs=60).fit(X_train, y_train)
 
 learner = RobustDatasetLearner(eps=EPS, estimator=net, random_state=0, verbose=1)
 from_scratch = Pipeline([("robustify", learner), ("clf", net)])

@@ -34,6 +34,11 @@ from robustfit.scorers import (
     RobustAccuracyScorer,
     RobustnessReport,
 )
+from robustfit.theory import (
+    FeatureUsefulnessDisplay,
+    RobustGaussianClassifier,
+    RobustGaussianDisplay,
+)
 from robustfit.threat_model import ThreatModel
 from robustfit.torch_classifier import TorchClassifier, as_torch, transformer_as_torch
 
@@ -67,6 +72,10 @@ __all__ = [
     "robustness_by_training_size",
     "robustness_by_transform",
     "robustness_by_width",
+    # theory
+    "FeatureUsefulnessDisplay",
+    "RobustGaussianClassifier",
+    "RobustGaussianDisplay",
     # torch
     "TorchClassifier",
     "as_torch",

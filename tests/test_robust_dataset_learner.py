@@ -82,9 +82,9 @@ def test_same_seed_same_bytes_and_no_global_state(digits, protocol):
 
 def test_scratch_search_prefers_what_is_robust(digits):
     X, y, _, _ = digits
-    learner = quick(n_candidates=4).fit(X, y)
+    learner = quick(n_candidates=3).fit(X, y)
     judged = [r for r in learner.history_ if r["step"] == "disturbance-search"]
-    assert len(judged) == 4
+    assert len(judged) == 3
     best = max(judged, key=lambda r: r["natural_accuracy"] + r["robust_accuracy"])
     chosen = learner.history_[-1]
     assert chosen["step"] == "disturb"
@@ -322,7 +322,7 @@ def test_disturbances_grow_with_the_budget():
             default_disturbances(ThreatModel(eps=e), shape, (0, 1)) for e in (0.02, 0.1)
         )
         assert max(c.noise for c in small) < max(c.noise for c in large)
-        assert any(c.amplitude == 0 and c.contrast == 1 for c in small[:4])
+        assert any(c.amplitude == 0 and c.contrast == 1 for c in small[:3])
 
 
 def test_perturbation_reaches_its_target_within_the_ball():
@@ -370,9 +370,8 @@ def test_meta_gradients_agree_with_each_other_and_with_brute_force(n_unrolled):
 
 
 def robust_accuracy(model, X, y):
-    version = ["apgd-ce", "apgd-t"]
     return attack_estimator(
-        model, X, y, attack="autoattack", version=version, eps=0.1
+        model, X, y, attack="autoattack", version=["apgd-ce"], eps=0.1
     ).robust_accuracy
 
 
@@ -384,7 +383,7 @@ def test_natural_training_on_the_set_is_more_robust(digits, protocol, parameters
     X, y = load_digits(return_X_y=True)
     X = (X[:1000] / 16).astype(np.float32).reshape(-1, 1, 8, 8)
     _, _, X_test, y_test = digits
-    net = default_classifier((1, 8, 8), 10, max_epochs=30)
+    net = default_classifier((1, 8, 8), 10, max_epochs=60)
     torch.manual_seed(0)
     natural = robust_accuracy(clone(net).fit(X, y[:1000]), X_test, y_test)
     model = RobustifiedClassifier(

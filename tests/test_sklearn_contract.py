@@ -10,6 +10,7 @@ from robustfit import (
     RobustifiedClassifier,
 )
 from robustfit._base import TrainingSetRewriter
+from robustfit.theory import RobustGaussianClassifier
 
 # fit(X, y).transform(X) is not fit_transform(X, y) for a training-set rewriter, as for
 # scikit-learn's TargetEncoder: the only two checks that ask for it.
@@ -34,6 +35,7 @@ ESTIMATORS = [
     ),
     NoisyDataset(clip_range=None, scale=0.1, random_state=0),
     NoisyDataset(kind="sign", clip_range=None, scale=0.1, random_state=0),
+    RobustGaussianClassifier(),
     RobustifiedClassifier(small_learner(), LogisticRegression()),
 ]
 

@@ -136,7 +136,7 @@ def default_disturbances(threat_model, image_shape, value_range):
     -------
     list of Disturbance
         Without repetitions; noise alone, the baseline that the others have to beat,
-        is always among the first four.
+        is always among the first two.
     """
     budget = _budget_per_value(threat_model, image_shape, value_range)
     if len(image_shape) != 3:
@@ -144,10 +144,10 @@ def default_disturbances(threat_model, image_shape, value_range):
     pattern, twice = _patterned(budget), _patterned(2 * budget)
     candidates = [
         Disturbance(*pattern),
-        Disturbance(*pattern, budget),
         Disturbance(0, 1, 2.5 * budget),
-        Disturbance(*twice),
         Disturbance(*pattern, 2 * budget),
+        Disturbance(*twice),
+        Disturbance(*pattern, budget),
     ]
     return list(dict.fromkeys(candidates))
 

@@ -67,7 +67,7 @@ class RobustDatasetLearner(TrainingSetRewriter):
         robust teacher (adversarially trained inside, from theta_0) gives the clean
         images. Nets trained from scratch on them are far more robust; use
         :class:`RobustifiedClassifier` or :func:`as_sampler`.
-    n_candidates : int, default=4
+    n_candidates : int, default=5
         Disturbances that are compared for "scratch".
     n_rounds : int, default=24
         Rounds of fictitious play for "fine-tune".
@@ -167,7 +167,7 @@ class RobustDatasetLearner(TrainingSetRewriter):
         method="default",
         fraction=1.0,
         soft_labels=False,
-        n_candidates=4,
+        n_candidates=5,
         n_rounds=24,
         n_meta_epochs=None,
         n_unrolled=1,
@@ -276,7 +276,8 @@ class RobustDatasetLearner(TrainingSetRewriter):
             subcontext = context.subcontext(task_name=step.name)
             subcontext.call_on_fit_task_begin(estimator=self)
             if number >= done:
-                self._run_step(step, state, stage_generator(seed, number), len(steps))
+                generator = stage_generator(seed, number, device=problem.x.device)
+                self._run_step(step, state, generator, len(steps))
                 checkpoint.save(*_pack(problem, state, seed))
             subcontext.call_on_fit_task_end(estimator=self)
         context.call_on_fit_task_end(estimator=self)

@@ -48,7 +48,7 @@ class RobustGaussianClassifier(ClassifierMixin, BaseEstimator):
         One row for two classes.
     intercept_ : ndarray of shape (1,) or (n_classes,)
     n_features_in_ : int
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (n_features,)
         If X has feature names, all strings.
 
     See Also
