@@ -14,6 +14,14 @@ from robustfit.dataset_diagnostics import (
 )
 from robustfit.dataset_learning import RobustDatasetLearner
 from robustfit.evaluation import AttackResult, attack_estimator, robust_accuracy_score
+from robustfit.image_transforms import (
+    BinarizeImages,
+    EdgeImages,
+    GammaCorrect,
+    SaturateImages,
+    ScaleContrast,
+    SmoothImages,
+)
 from robustfit.input_distribution_studies import (
     robustness_by_training_size,
     robustness_by_transform,
@@ -60,6 +68,17 @@ __all__ = [
     "ThreatModel",
     "attack_estimator",
     "robust_accuracy_score",
+    # theory
+    "FeatureUsefulnessDisplay",
+    "RobustGaussianClassifier",
+    "RobustGaussianDisplay",
+    # image transforms
+    "BinarizeImages",
+    "EdgeImages",
+    "GammaCorrect",
+    "SaturateImages",
+    "ScaleContrast",
+    "SmoothImages",
     # data sets without a model
     "PixelHistogramDisplay",
     "inter_class_distance",
@@ -72,10 +91,6 @@ __all__ = [
     "robustness_by_training_size",
     "robustness_by_transform",
     "robustness_by_width",
-    # theory
-    "FeatureUsefulnessDisplay",
-    "RobustGaussianClassifier",
-    "RobustGaussianDisplay",
     # torch
     "TorchClassifier",
     "as_torch",
