@@ -212,7 +212,7 @@ def diagonal_split_robust_error(n_features, eps):
     if n_features <= 15:
         upper, lower = n_features * (0.5 + eps), n_features * (0.5 - eps)
         inside = _irwin_hall(n_features, upper) - _irwin_hall(n_features, lower)
-        return float(np.clip(inside, 0, 1))
+        return min(max(float(inside), 0.0), 1.0)
     return _inside_by_inversion(n_features, n_features * eps)
 
 
@@ -234,7 +234,7 @@ def _inside_by_inversion(n, distance):
         return np.sinc(t / (2 * np.pi)) ** n * distance * np.sinc(distance * t / np.pi)
 
     value, _ = quad(integrand, 0, end, limit=2000, epsabs=1e-10)
-    return float(np.clip(2 / np.pi * value, 0, 1))
+    return min(max(float(2 / np.pi * value), 0.0), 1.0)
 
 
 def diagonal_split_robust_error_bound(n_features, eps):
