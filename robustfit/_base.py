@@ -114,6 +114,10 @@ class TrainingSetRewriter(
     def _validate_parameters(self):
         """Check the parameters before any work; return the threat model."""
         threat_model = ThreatModel(self.norm, self.eps, self.clip_range)
+        if self.norm not in ("linf", "l2"):
+            raise ValueError(
+                f"norm is {self.norm!r}; robustifiers learn for 'linf' and 'l2'."
+            )
         self._validate_params()
         return threat_model
 

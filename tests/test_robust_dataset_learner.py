@@ -187,6 +187,7 @@ def test_progress_bar_and_verbose(digits, capsys):
     [
         ({"eps": -1}, ValueError, "eps is -1"),
         ({"eps": [0.1, 0.2]}, ValueError, "expected one number"),
+        ({"norm": "l1"}, ValueError, "norm is 'l1'"),
         ({"norm": "l3"}, ValueError, "norm is 'l3'"),
         ({"fraction": 0}, ValueError, "fraction"),
         ({"fraction": 1.5}, ValueError, "fraction"),
