@@ -14,7 +14,7 @@ from robustfit import (
     as_torch,
     attack_estimator,
 )
-from robustfit.dataset_learning import disturbance
+from robustfit.dataset_learning import disturbance, plan
 from robustfit.dataset_learning import learner as learner_module
 from robustfit.dataset_learning.disturbance import Disturbance, default_disturbances
 from robustfit.dataset_learning.fictitious_play import perturb_towards
@@ -80,16 +80,22 @@ def test_same_seed_same_bytes_and_no_global_state(digits, protocol):
     assert (first != other).any()
 
 
-def test_scratch_search_prefers_what_is_robust(digits):
+def test_scratch_search_uses_what_it_chose(digits):
     X, y, _, _ = digits
     learner = quick(n_candidates=3).fit(X, y)
     judged = [r for r in learner.history_ if r["step"] == "disturbance-search"]
     assert len(judged) == 3
-    best = max(judged, key=lambda r: r["natural_accuracy"] + r["robust_accuracy"])
-    chosen = learner.history_[-1]
+    winner, chosen = judged[plan._best_candidate(judged)], learner.history_[-1]
     assert chosen["step"] == "disturb"
-    names = ("amplitude", "contrast", "noise")
-    assert all(chosen[name] == best[name] for name in names)
+    assert all(chosen[k] == winner[k] for k in ("amplitude", "contrast", "noise"))
+
+
+@pytest.mark.parametrize(
+    ("scores", "place"), [([1.0, 1.04, 1.03], 0), ([1.0, 1.2, 1.22], 1), ([0.5], 0)]
+)
+def test_a_later_candidate_has_to_win_clearly(scores, place):
+    judged = [{"natural_accuracy": 0.5, "robust_accuracy": s - 0.5} for s in scores]
+    assert plan._best_candidate(judged) == place
 
 
 def test_fraction_keeps_every_class(digits):
