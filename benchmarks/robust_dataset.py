@@ -117,7 +117,7 @@ def measure(net, X, y, eps, norm, batch_size):
     common = {"eps": eps, "norm": norm, "batch_size": batch_size}
     pgd = attack_estimator(net, X, y, attack="pgd", **common)
     start = time.perf_counter()
-    auto = attack_estimator(net, X, y, attack="autoattack", **common)
+    auto = attack_estimator(net, X, y, attack="autoattack-reference", **common)
     return {
         "natural": 100 * auto.natural_accuracy,
         "pgd": 100 * pgd.robust_accuracy,
