@@ -64,6 +64,22 @@ COLUMNS = (
     "autoattack", "paper", "n_test", "seconds_set", "seconds_training",
     "seconds_autoattack", "device", "torch", "robustfit", "date",
 )  # fmt: skip
+# What the documentation shows of it.
+SHOWN = {
+    "data": "data",
+    "n_train": "rows",
+    "threat": "threat",
+    "set": "set",
+    "protocol": "protocol",
+    "natural": "natural %",
+    "pgd": "PGD-40 %",
+    "autoattack": "AutoAttack %",
+    "paper": "paper %",
+    "n_test": "test images",
+    "seed": "seed",
+    "seconds_set": "set, s",
+    "seconds_training": "training, s",
+}
 
 
 def make_robustifier(name, protocol, eps, norm, net, seed, checkpoint):
@@ -177,6 +193,10 @@ def write_tables(folder=RESULTS):
         writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore")
         writer.writeheader()
         writer.writerows({k: _rounded(v) for k, v in c.items()} for c in cells)
+    with (folder / "table.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(SHOWN.values())
+        writer.writerows([_rounded(c.get(k, "")) for k in SHOWN] for c in cells)
     lines = ["# Robust dataset learning: measured", ""]
     lines += ["Written by `benchmarks/robust_dataset.py`; accuracies in %.", ""]
     shown = COLUMNS[:14]
