@@ -54,7 +54,7 @@ plt.show()
 # What is within l2 distance eps of half of the space, at least (Theorem 2.1). On the
 # cube the bound holds in every dimension; on the ball it grows with it.
 budgets = np.linspace(0, 1, 101)
-_, (left, right) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
+_, left = plt.subplots(figsize=(5, 4), layout="constrained")
 cube = [cube_expansion_bound(0.5, e) for e in budgets]
 left.plot(budgets, cube, color="black", label="unit cube, any d")
 for d in (30, 200, 3072):
@@ -66,6 +66,7 @@ left.legend(loc="lower right")
 # %%
 # Example 2: ten classes, no clean error. The share of inputs that can be attacked is at
 # least 94 % on the cube at eps = 0.5, and 97 % on the ball at eps = 0.09.
+_, right = plt.subplots(figsize=(5, 4), layout="constrained")
 cube = [vulnerable_fraction_bound(10, e) for e in budgets]
 ball = [vulnerable_fraction_bound(10, e, n_features=3072) for e in budgets]
 right.plot(budgets, cube, color="black", label="unit cube, any d")
