@@ -19,8 +19,7 @@ from robustfit._torch_bridge import (
     to_array,
     to_tensor,
 )
-from robustfit.attacks._losses import ATTACK_LOSSES
-from robustfit.attacks.gradient import input_gradient
+from robustfit.attacks.gradient import take_every_step
 from robustfit.dataset_learning.robust_teacher import train_adversarially
 from robustfit.nets import default_classifier
 from robustfit.torch_classifier import as_torch
@@ -148,13 +147,17 @@ class AdversarialDataset(TrainingSetRewriter):
     def _attack(self, module, x, y, threat_model):
         """Run every step of PGD on every image, whether it is fooled or not."""
         x_adv = x.clone()
-        loss, step_size = ATTACK_LOSSES["cross-entropy"], threat_model.eps / 10
         with eval_mode(module):
             for rows in batch_slices(len(x), self.batch_size):
-                for _ in range(self.n_steps):
-                    gradient, _ = input_gradient(module, x_adv[rows], y[rows], loss)
-                    moved = threat_model.ascent_step(x_adv[rows], gradient, step_size)
-                    x_adv[rows] = threat_model.project(moved, x[rows])
+                x_adv[rows] = take_every_step(
+                    module,
+                    x[rows],
+                    x[rows],
+                    y[rows],
+                    threat_model,
+                    n_steps=self.n_steps,
+                    step_size=threat_model.eps / 10,
+                )
         return x_adv
 
 

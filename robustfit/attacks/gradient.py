@@ -7,7 +7,7 @@ import torch
 from robustfit.attacks._analytic_losses import loss_and_input_gradient
 from robustfit.attacks._losses import ATTACK_LOSSES, margin
 
-__all__ = ["FGSM", "PGD", "check_count", "input_gradient"]
+__all__ = ["FGSM", "PGD", "check_count", "input_gradient", "take_every_step"]
 
 
 def input_gradient(logits_fn, x, y, loss_fn):
@@ -18,6 +18,40 @@ def input_gradient(logits_fn, x, y, loss_fn):
         loss = loss_fn(logits, y).sum()
         (gradient,) = torch.autograd.grad(loss, x)
     return gradient, logits.detach()
+
+
+def take_every_step(
+    logits_fn, x_start, x, y, threat_model, *, n_steps, step_size, towards=False
+):
+    """Take all steps of PGD on the cross-entropy, whether a sample is fooled or not.
+
+    What makes training sets and training batches: an evaluation stops at the first
+    success and keeps the best point, see :class:`PGD`.
+
+    Parameters
+    ----------
+    logits_fn : callable
+    x_start, x : torch.Tensor of shape (n_samples, ...)
+        Where the steps begin, and the centre of the ball they stay in.
+    y : torch.Tensor of shape (n_samples,)
+    threat_model : ThreatModel
+    n_steps : int
+    step_size : float
+    towards : bool, default=False
+        If True, descend: the steps lead towards the class ``y``, not away from it.
+
+    Returns
+    -------
+    torch.Tensor of shape (n_samples, ...)
+    """
+    sign = -1 if towards else 1
+    for _ in range(n_steps):
+        gradient, _ = input_gradient(
+            logits_fn, x_start, y, ATTACK_LOSSES["cross-entropy"]
+        )
+        x_start = threat_model.ascent_step(x_start, sign * gradient, step_size)
+        x_start = threat_model.project(x_start, x)
+    return x_start
 
 
 class PGD:

@@ -11,8 +11,7 @@ import copy
 import torch
 
 from robustfit._torch_bridge import batch_slices, eval_mode
-from robustfit.attacks._losses import ATTACK_LOSSES
-from robustfit.attacks.gradient import input_gradient
+from robustfit.attacks.gradient import take_every_step
 from robustfit.dataset_learning.natural_training import train_naturally
 from robustfit.threat_model import ThreatModel
 
@@ -44,14 +43,16 @@ def perturb_towards(logits_fn, x, target, threat_model, *, n_steps):
     torch.Tensor of shape (n_samples, ...)
     """
     step_size = 2 * threat_model.eps / n_steps
-    x_new = x
-    for _ in range(n_steps):
-        gradient, _ = input_gradient(
-            logits_fn, x_new, target, ATTACK_LOSSES["cross-entropy"]
-        )
-        x_new = threat_model.ascent_step(x_new, -gradient, step_size)
-        x_new = threat_model.project(x_new, x)
-    return x_new
+    return take_every_step(
+        logits_fn,
+        x,
+        x,
+        target,
+        threat_model,
+        n_steps=n_steps,
+        step_size=step_size,
+        towards=True,
+    )
 
 
 class FictitiousPlay:

@@ -11,8 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from robustfit._torch_bridge import eval_mode
-from robustfit.attacks._losses import ATTACK_LOSSES
-from robustfit.attacks.gradient import input_gradient
+from robustfit.attacks.gradient import take_every_step
 from robustfit.threat_model import ThreatModel
 
 __all__ = ["train_adversarially", "training_attack"]
@@ -26,13 +25,9 @@ def training_attack(module, x, y, threat_model, generator):
     step_size = 2.5 * threat_model.eps / ATTACK_STEPS
     with eval_mode(module):
         x_adv = threat_model.random_start(x, generator)
-        for _ in range(ATTACK_STEPS):
-            gradient, _ = input_gradient(
-                module, x_adv, y, ATTACK_LOSSES["cross-entropy"]
-            )
-            x_adv = threat_model.ascent_step(x_adv, gradient, step_size)
-            x_adv = threat_model.project(x_adv, x)
-    return x_adv
+        return take_every_step(
+            module, x_adv, x, y, threat_model, n_steps=ATTACK_STEPS, step_size=step_size
+        )
 
 
 def train_adversarially(
