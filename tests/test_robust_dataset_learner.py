@@ -98,6 +98,13 @@ def test_a_later_candidate_has_to_win_clearly(scores, place):
     assert plan._best_candidate(judged) == place
 
 
+def test_no_epochs_of_the_papers_algorithm_leave_the_set_as_it_is(digits):
+    X, y, _, _ = digits
+    learner = quick(method="paper", n_meta_epochs=0)
+    np.testing.assert_array_equal(learner.fit_transform(X[:50], y[:50]), X[:50])
+    assert learner.history_ == []
+
+
 def test_fraction_keeps_every_class(digits):
     X, y, _, _ = digits
     learner = quick(fraction=0.1).fit(X, y)
@@ -165,6 +172,9 @@ def test_resumes_where_it_stopped_with_the_same_bytes(
     resumed = clone(learner).fit(X, y)
     assert resumed.X_robust_.tobytes() == expected.X_robust_.tobytes()
     assert resumed.history_[:2] == learner.history_  # not learned again
+    with np.load(next(tmp_path.glob("*.npz"))) as saved:
+        has_player = any(name.startswith("player/") for name in saved.files)
+    assert has_player == (protocol == "fine-tune")  # else it would be theta_0 again
     other_data = clone(learner).fit(X[::-1], y[::-1])
     assert other_data.history_[0] != learner.history_[0]
     assert not list(tmp_path.glob("*.tmp"))

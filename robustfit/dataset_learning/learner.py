@@ -7,7 +7,6 @@ from numbers import Integral, Real
 import numpy as np
 import skorch
 import torch
-from sklearn.base import clone
 
 from robustfit._base import TrainingSetRewriter
 from robustfit._checkpoint import Checkpoint
@@ -21,7 +20,6 @@ from robustfit._torch_bridge import (
     to_tensor,
 )
 from robustfit.dataset_learning.plan import LearningProblem, LearningState, plan_steps
-from robustfit.nets import default_classifier
 from robustfit.torch_classifier import as_torch
 
 __all__ = ["RobustDatasetLearner"]
@@ -229,11 +227,6 @@ class RobustDatasetLearner(TrainingSetRewriter):
             del parameters[name]
         return Checkpoint(self.checkpoint, type(self).__name__, parameters, X, y)
 
-    def _new_net(self, image_shape, device):
-        if self.estimator is not None:
-            return clone(self.estimator)
-        return default_classifier(image_shape, len(self.classes_), device=device)
-
     def _train_theta_0(self, X, y, seed, saved):
         """Fit ``estimator_`` naturally on X, or load its weights from a checkpoint."""
         with seeded_torch(seed):
@@ -241,9 +234,7 @@ class RobustDatasetLearner(TrainingSetRewriter):
                 self.estimator_.fit(X, y)
                 return
             self.estimator_.initialize().check_data(X, y)
-        weights = _unpack("theta_0", saved[0])
-        module = as_torch(self.estimator_).module
-        module.load_state_dict({k: torch.as_tensor(v) for k, v in weights.items()})
+        _load_weights(as_torch(self.estimator_).module, _unpack("theta_0", saved[0]))
 
     def _state_problem(self, X, y, image_shape, threat_model, seed):
         classifier = as_torch(self.estimator_)
@@ -310,12 +301,14 @@ def _choose_rows(y, fraction, seed):
 
 
 def _initial_state(problem, saved):
-    state = LearningState(problem.x.clone(), copy.deepcopy(problem.theta_0))
+    state = LearningState(problem.x.clone(), problem.theta_0)
     if saved is not None:
         arrays, record = saved
         state.x_robust = to_tensor(arrays["x_robust"], problem.x.device)
         player = _unpack("player", arrays)
-        state.player.load_state_dict({k: torch.as_tensor(v) for k, v in player.items()})
+        if player:
+            state.player = copy.deepcopy(problem.theta_0)
+            _load_weights(state.player, player)
         state.history = record["history"]
         if "soft_labels" in arrays:
             state.soft_labels = to_tensor(arrays["soft_labels"], problem.x.device)
@@ -325,12 +318,19 @@ def _initial_state(problem, saved):
 def _pack(problem, state, seed):
     """Return the state as arrays and a JSON record, for a checkpoint."""
     arrays = {"x_robust": to_array(state.x_robust)}
-    for name, module in (("theta_0", problem.theta_0), ("player", state.player)):
+    modules = {"theta_0": problem.theta_0}
+    if state.player is not problem.theta_0:
+        modules["player"] = state.player
+    for name, module in modules.items():
         for key, tensor in module.state_dict().items():
             arrays[f"{name}/{key}"] = to_array(tensor)
     if state.soft_labels is not None:
         arrays["soft_labels"] = to_array(state.soft_labels)
     return arrays, {"seed": seed, "history": state.history}
+
+
+def _load_weights(module, weights):
+    module.load_state_dict({k: torch.as_tensor(v) for k, v in weights.items()})
 
 
 def _unpack(name, arrays):

@@ -116,7 +116,8 @@ def plan_steps(problem, learner, protocol):
 
 def _method_steps(problem, learner, protocol):
     if learner.method == "paper":
-        return _meta_gradient_steps(problem, learner, learner.n_meta_epochs or 4)
+        n_epochs = 4 if learner.n_meta_epochs is None else learner.n_meta_epochs
+        return _meta_gradient_steps(problem, learner, n_epochs)
     if protocol == "scratch":
         return _disturbance_steps(problem, learner)
     return _fictitious_play_steps(problem, learner) + _meta_gradient_steps(
