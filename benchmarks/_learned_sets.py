@@ -159,18 +159,16 @@ class Workshop:
     def theta_0(self, name, seed, init):
         """Return a net naturally trained on the natural set; init 0 is the learners'.
 
-        A cached one has gone through a file; its weights are the same.
+        Its optimizer is new, as RobustifiedClassifier's: no momentum is carried over.
         """
         path = self.folder / (
             f"theta_{self.data_key()}_{name}_{seed}_i{init}_e{self.epochs}.pt"
         )
+        if not path.exists():
+            with seeded_torch(draw_seed(seed) if init == 0 else 7919 * init + seed):
+                save_weights(self.new_net(name).fit(self.X, self.y), path)
         net = self.new_net(name)
-        if path.exists():
-            load_weights(net, path)
-            return net
-        with seeded_torch(draw_seed(seed) if init == 0 else 7919 * init + seed):
-            net.fit(self.X, self.y)
-        save_weights(net, path)
+        load_weights(net, path)
         return net
 
     def data_key(self):

@@ -5,14 +5,14 @@ r"""What a learned set costs: ``robust_dataset.py cost``.
 
 growth            Seconds and peak memory of learning a set of 1,000, 10,000 and 60,000
                   rows, each in a process of its own.
-against-training  Seconds of learning a set and of training on it, against PGD adversarial
-                  training of the same net from the same theta_0 to the same AutoAttack
-                  accuracy: the shortest of several trainings (each with a schedule of its
-                  own length) that reaches it. Choosing the length is not counted.
+against-training  Seconds of learning a set and of training on it, against PGD
+                  adversarial training of the same net from the same theta_0 to the same
+                  AutoAttack accuracy: the shortest of several trainings (each with a
+                  schedule of its own length) that reaches it.
 floor             CPU seconds of a learner's step over the bare forward and backward
                   passes that it needs, both alternating in one process.
 
-One JSON file a cell under ``benchmarks/results/robust_dataset_cost/``; table in cost.csv.
+One JSON file a cell under ``benchmarks/results/robust_dataset_cost/``, all in cost.csv.
 """
 
 import argparse
@@ -231,7 +231,7 @@ def cpu_seconds(function, arguments):
 
 
 def floors(module, x, y, threat_model):
-    """Return (step, floor) of a round of fictitious play and an epoch of Algorithm 1."""
+    """Return (step, floor) of a round of play and of an epoch of Algorithm 1."""
     n_steps, batch_size = 8, 128
     game = FictitiousPlay(
         [module], x, y, n_classes=int(y.max()) + 1, threat_model=threat_model,
@@ -362,12 +362,14 @@ def main(argv):
         name = f"{part}_{arguments.data}_{n_train}_{threat}_{arguments.protocol}"
         path = arguments.results / f"{name}_{arguments.net}_{arguments.seed}.json"
         cell = f"{part}:{n_train}"
-        if arguments.one_cell == cell:
-            run_cell(arguments, part, n_train, path)
-            return
-        if arguments.one_cell is None and not path.exists():
+        if arguments.one_cell is not None:
+            if arguments.one_cell == cell:
+                run_cell(arguments, part, n_train, path)
+            continue
+        if not path.exists():
             script = Path(__file__).with_name("robust_dataset.py")
             command = [sys.executable, str(script), "cost", *argv, "--one-cell", cell]
             subprocess.run(command, check=True)
         print(f"{path.stem}: done", flush=True)
-    write_table(arguments.results)
+    if arguments.one_cell is None:
+        write_table(arguments.results)

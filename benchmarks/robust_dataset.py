@@ -4,14 +4,15 @@ r"""Robust dataset learning against its baselines, in both protocols.
         --n-train 10000 --n-test 1000 --threat linf-0.1 linf-0.2
 
 Every cell of the table (set x protocol x threat x seed x fraction x consumer x epochs)
-is a JSON file under ``benchmarks/results/robust_dataset/``; a run that is stopped goes on
-where it was, and the table (CSV and Markdown) is written anew after each cell. ``--data
-digits`` needs no file. Sets: the natural one; Gaussian noise; adversarial data of a
-natural, of a PGD-trained and of a TRADES classifier; the learned one (hard labels; soft
-labels; the paper's literal Algorithm 1). A set is learned once for ``--net`` and kept as
-a file, whatever nets are trained on it afterwards. Protocols: ``scratch`` trains a net of
-another seed on the set alone; ``fine-tune`` continues from theta_0, naturally trained on
-the natural set, with SGD 0.01, momentum 0.9 and weight decay 5e-4 (section 5.1).
+is a JSON file under ``benchmarks/results/robust_dataset/``; a run that is stopped goes
+on where it was, and the table (CSV and Markdown) is written anew after each cell.
+``--data digits`` needs no file. Sets: the natural one; Gaussian noise; adversarial data
+of a natural, of a PGD-trained and of a TRADES classifier; the learned one (hard labels;
+soft labels; the paper's literal Algorithm 1). A set is learned once for ``--net`` and
+kept as a file, whatever nets are trained on it. Protocols: ``scratch`` trains a net of
+another seed on the set alone; ``fine-tune`` continues from theta_0, naturally trained
+on the natural set, with SGD 0.01, momentum 0.9 and weight decay 5e-4 (section 5.1 of
+"Towards Robust Dataset Learning").
 
 Table 2 of the paper:             --fraction 0.1 0.2
 Figure 3, other initialisation:   --init 1 2
@@ -181,9 +182,9 @@ def paper_accuracy(cell):
     if cell["protocol"] == "scratch" or other or cell["consumer"] != cell["net"]:
         return ""
     row = PAPER.get((cell["data"], cell["set"]))
-    return (
-        row[threats.index(cell["threat"])] if row and cell["threat"] in threats else ""
-    )
+    if row is None or cell["threat"] not in threats:
+        return ""
+    return row[threats.index(cell["threat"])]
 
 
 def cell_name(cell, epochs, n_test):
