@@ -232,6 +232,22 @@ def test_held_out_rows_are_not_in_the_set(digits):
     np.testing.assert_array_equal(select_rows(np.arange(5), 0, 1, 0.9).kept, range(5))
 
 
+def test_measured_robustness_by_hand():
+    # Logits (4x, 0): class 0 for x > 0. A budget of 0.2 fools the row at 0.1 only.
+    net = nn.Sequential(nn.Linear(1, 2, bias=False), nn.Dropout(0.5))
+    net[0].weight.data = torch.tensor([[4.0], [0.0]])
+    X, y = np.float32([[0.1], [0.5], [-0.5], [0.9]]), np.array([0, 0, 1, 1])
+    threat_model = ThreatModel("linf", 0.2, None)
+    measured = validation.measure_robustness(net.train(), X, y, threat_model)
+    assert net.training
+    assert measured["natural_accuracy"] == 0.75
+    assert measured["robust_accuracy"] == 0.5
+    x_adv = np.array([-0.1, 0.3, -0.3, 0.9])  # the last one is wrong already
+    logit = np.array([4.0, 4.0, -4.0, -4.0]) * x_adv
+    expected = np.log1p(np.exp(-logit)).mean()
+    assert measured["outer_loss"] == pytest.approx(expected, rel=0.1)
+
+
 @pytest.mark.parametrize("n_iter_no_change", [None, 1, 2])
 def test_stops_and_keeps_the_best_set(digits, monkeypatch, n_iter_no_change):
     X, y, _, _ = digits
@@ -239,7 +255,8 @@ def test_stops_and_keeps_the_best_set(digits, monkeypatch, n_iter_no_change):
 
     def scripted(self, theta_0, x_robust, generator):
         sets.append(x_robust.numpy().copy())
-        return {"robust_accuracy": [0.1, 0.5, 0.4, 0.2, 0.3][len(sets) - 1]}
+        score = [0.1, 0.5, 0.4, 0.2, 0.3][len(sets) - 1]
+        return {"robust_accuracy": score, "seconds_train": 0.0}
 
     monkeypatch.setattr(validation.Validation, "_train_and_attack", scripted)
     learner = quick(method="paper", n_meta_epochs=5, validation_fraction=0.2,
@@ -255,7 +272,7 @@ def test_a_stopped_fit_resumes_as_stopped(digits, tmp_path, monkeypatch):
     monkeypatch.setattr(
         validation.Validation,
         "_train_and_attack",
-        lambda *a: {"robust_accuracy": next(scores)},
+        lambda *a: {"robust_accuracy": next(scores), "seconds_train": 0.0},
     )
     learner = quick(method="paper", n_meta_epochs=9, validation_fraction=0.2,
                     n_iter_no_change=1, checkpoint=tmp_path)  # fmt: skip

@@ -116,12 +116,9 @@ class FictitiousPlay:
             batch_size=self.batch_size,
             generator=generator,
         )
-        return (
-            x_robust,
-            player,
-            {
-                "n_epochs": n_epochs,
-                "seconds_perturb": perturbed - start,
-                "seconds_train": time.perf_counter() - perturbed,
-            },
-        )
+        record = {
+            "n_epochs": n_epochs,
+            "seconds_perturb": perturbed - start,
+            "seconds_train": time.perf_counter() - perturbed,
+        }
+        return x_robust, player, record

@@ -8,9 +8,10 @@ images that neither it nor the set has seen.
 import copy
 import time
 
+import torch
 import torch.nn.functional as F
 
-from robustfit._torch_bridge import to_tensor
+from robustfit._torch_bridge import batch_slices, eval_mode, to_tensor
 from robustfit.attacks import PGD
 from robustfit.dataset_learning.natural_training import train_naturally
 from robustfit.evaluation import attack_in_turn
@@ -22,6 +23,7 @@ __all__ = ["Validation", "has_stopped", "measure_robustness"]
 # a set that only holds for short training shows at this one.
 N_EPOCHS = 5
 ATTACK_STEPS = 20
+BATCH_SIZE = 128
 
 
 def measure_robustness(classifier, X, y, threat_model):
@@ -46,16 +48,23 @@ def measure_robustness(classifier, X, y, threat_model):
     """
     attacks = [PGD(ATTACK_STEPS, loss=loss) for loss in ("cross-entropy", "margin")]
     crossed, margin = attack_in_turn(
-        classifier, X, y, attacks, threat_model=threat_model
+        classifier, X, y, attacks, threat_model=threat_model, batch_size=BATCH_SIZE
     )
-    differentiable = as_torch(classifier)
-    logits = differentiable(to_tensor(crossed.X_adv, differentiable.device))
-    loss = F.cross_entropy(logits.detach(), differentiable.encode(y))
     return {
         "natural_accuracy": crossed.natural_accuracy,
         "robust_accuracy": float((crossed.robust & margin.robust).mean()),
-        "outer_loss": float(loss),
+        "outer_loss": _mean_loss(as_torch(classifier), crossed.X_adv, y),
     }
+
+
+def _mean_loss(classifier, X, y):
+    target = classifier.encode(y)
+    total = 0.0
+    with eval_mode(classifier.module), torch.no_grad():
+        for rows in batch_slices(len(X), BATCH_SIZE):
+            logits = classifier(to_tensor(X[rows], classifier.device))
+            total += float(F.cross_entropy(logits, target[rows], reduction="sum"))
+    return total / len(X)
 
 
 class Validation:
@@ -80,6 +89,7 @@ class Validation:
         record = {
             name: sum(m[name] for m in measured) / len(measured) for name in measured[0]
         }
+        record["seconds_train"] *= len(measured)
         best_so_far = max(robust_accuracies(state.history), default=-1)
         if record["robust_accuracy"] > best_so_far:
             state.x_best = state.x_robust

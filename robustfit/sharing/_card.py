@@ -20,7 +20,7 @@ FORMAT_VERSION = 1
 PRIVATE_PARAMETERS = ("checkpoint", "device", "memory", "n_jobs", "verbose")
 
 
-def make_card(*, X, y, classes, image_shape, source, measured, about):
+def make_card(X, y, classes, image_shape, source, measured, about):
     """Return the card, a dict that JSON can hold, without checksums.
 
     Parameters

@@ -112,29 +112,36 @@ def save_robust_dataset(
     0.1
     """
     path = _check_path(path)
-    about, sample_indices = {"method": method, "parameters": None}, None
-    about["threat_model"] = None if threat_model is None else _describe(threat_model)
+    about = {"method": method, "parameters": None, "threat_model": None}
+    if threat_model is not None:
+        about["threat_model"] = _describe(threat_model)
+    arrays = {}
     if y is None:
         robustifier = _find_robustifier(X)
-        about |= describe_robustifier(robustifier)
+        told = describe_robustifier(robustifier)
+        about |= {name: value for name, value in told.items() if value is not None}
         X, y = robustifier.X_robust_, robustifier.y_robust_
         classes = getattr(robustifier, "classes_", classes)
         image_shape = getattr(robustifier, "image_shape_", image_shape)
-        sample_indices = getattr(robustifier, "sample_indices_", None)
-    X, targets, classes = _check_set(X, y, classes)
+        if hasattr(robustifier, "sample_indices_"):
+            rows = np.asarray(robustifier.sample_indices_, dtype=np.int64)
+            arrays["sample_indices"] = rows
     about |= {"description": str(description), "license": str(license_note)}
-    card = make_card(
-        X=X, y=targets, classes=classes, source=source, measured=measured, about=about,
-        image_shape=_check_shape(X, image_shape),
-    )  # fmt: skip
-    arrays = {"X": X, "y": targets}
-    if sample_indices is not None:
-        arrays["sample_indices"] = np.asarray(sample_indices, dtype=np.int64)
+    X, targets, classes = _check_set(X, y, classes)
+    shape = _check_shape(X, image_shape)
+    card = make_card(X, targets, classes, shape, source, measured, about)
+    return _save(path, {"X": X, "y": targets} | arrays, classes, card)
+
+
+def _save(path, arrays, classes, card):
+    """Write arrays and card, with checksums, in one step; return the set."""
     card["checksums"] = {name: array_checksum(a) for name, a in arrays.items()}
     card["checksums"]["card"] = card_checksum(card)
     with _replacing(path) as file:
         _write_archive(file, arrays, card)
-    return RobustDataset(X, targets, classes, card, arrays.get("sample_indices"))
+    return RobustDataset(
+        arrays["X"], arrays["y"], classes, card, arrays.get("sample_indices")
+    )
 
 
 def load_robust_dataset(path):
