@@ -1,6 +1,6 @@
 """ResNet-18s for CIFAR-10, trained for some minutes, naturally and adversarially.
 
-    python benchmarks/_resnet_models.py --folder MODELS --steps 300 --device cpu
+    python benchmarks/_resnet_models.py --folder MODELS --steps 300 --width 64
 
 The adversarial one starts from the natural one and sees one-step adversarial examples
 from a random start (Wong et al., "Fast is better than free", ICLR 2020). Both are saved
@@ -20,6 +20,7 @@ from robustfit.attacks import PGD
 from robustfit.nets import ResNet18
 
 BATCH = 64
+N_TRAIN = 8000
 
 
 def train(net, X, y, *, eps, n_steps, seed, device):
@@ -45,24 +46,27 @@ def train(net, X, y, *, eps, n_steps, seed, device):
         optimizer.step()
         schedule.step()
         if step % 25 == 0:
-            print(f"step {step} loss {loss:.3f} {time.time() - start:.0f} s", flush=True)
+            print(
+                f"step {step} loss {loss:.3f} {time.time() - start:.0f} s", flush=True
+            )
     return net.eval()
 
 
-def model(kind, folder, *, n_steps=300, seed=0, device="cpu"):
+def model(kind, folder, *, n_steps=300, width=64, seed=0, device="cpu"):
     """Return the net "natural" or "robust", from its file or trained now."""
-    path = Path(folder) / f"resnet18_{kind}_{n_steps}_{seed}.pt"
-    net = ResNet18().to(device, memory_format=torch.channels_last)
+    path = Path(folder) / f"resnet18_{kind}_{width}_{n_steps}_{seed}.pt"
+    net = ResNet18(width=width).to(device, memory_format=torch.channels_last)
     if path.exists():
         net.load_state_dict(torch.load(path, map_location=device))
         return _frozen(net)
     eps = 8 / 255 if kind == "robust" else 0.0
     torch.manual_seed(seed)
-    net = ResNet18().to(device, memory_format=torch.channels_last)
+    net = ResNet18(width=width).to(device, memory_format=torch.channels_last)
     if eps:
-        natural = model("natural", folder, n_steps=n_steps, seed=seed, device=device)
+        same = {"n_steps": n_steps, "width": width, "seed": seed, "device": device}
+        natural = model("natural", folder, **same)
         net.load_state_dict(natural.state_dict())
-    X, y, _, _ = load("cifar10", 20000, 1)
+    X, y, _, _ = load("cifar10", N_TRAIN, 1)
     X, y = torch.as_tensor(X), torch.as_tensor(y)
     train(net, X, y, eps=eps, n_steps=n_steps, seed=seed, device=device)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -77,19 +81,21 @@ def _frozen(net):
 
 
 def main():
-    """Train and save both nets; print their natural accuracy on 500 test images."""
+    """Train and save both nets; print their natural accuracy on 200 test images."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--folder", default="models")
     parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--width", type=int, default=64, help="first channels")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cpu")
     arguments = parser.parse_args()
-    _, _, X, y = load("cifar10", 1, 500)
+    _, _, X, y = load("cifar10", 1, 200)
     for kind in ("natural", "robust"):
         net = model(
             kind,
             arguments.folder,
             n_steps=arguments.steps,
+            width=arguments.width,
             seed=arguments.seed,
             device=arguments.device,
         )

@@ -108,8 +108,7 @@ class Square:
         is that of one query at a time.
         """
         best = search.start()
-        logits = logits_fn(best)
-        worst, fooled = margin(logits, y), is_fooled(logits, y)
+        worst, fooled = _ask(logits_fn, best, y)
         query, raise_rate = torch.zeros_like(y), 1.0
         while True:
             left = ~fooled & (query < self.n_queries)
@@ -120,22 +119,32 @@ class Square:
                 search.keep(left)
             if len(rows) == 0:
                 return
-            ahead = min(self.batch_size // len(rows), int(_WASTE / max(raise_rate, 1e-3)))
-            ahead = max(1, min(ahead, search.longest_look))
+            ahead = self._look_ahead(len(rows), raise_rate, search.longest_look)
             proposals, asked = search.propose(best, query, ahead)
+            of, offset = asked // ahead, asked % ahead
+            loss, fell = _ask(logits_fn, proposals, y[of])
+            hits = torch.nonzero((loss > worst[of]) | fell)[:, 0]
+            raise_rate += 0.1 * (len(hits) / (len(rows) * ahead) - raise_rate)
             place = torch.full_like(query, ahead)
+            hits = _first_of_each(hits, of, offset, place)
+            best[of[hits]] = proposals[hits]
+            worst[of[hits]] = loss[hits]
             fooled = torch.zeros_like(y, dtype=torch.bool)
-            if len(asked):
-                logits, of = logits_fn(proposals), asked // ahead
-                loss, fell = margin(logits, y[of]), is_fooled(logits, y[of])
-                hits = torch.nonzero((loss > worst[of]) | fell)[:, 0]
-                raise_rate += 0.1 * (len(hits) / len(asked) - raise_rate)
-                if len(hits):
-                    hits = _first_of_each(hits, of, asked % ahead, place)
-                    best[of[hits]] = proposals[hits]
-                    worst[of[hits]] = loss[hits].to(worst.dtype)
-                    fooled[of[hits]] = fell[hits]
+            fooled[of[hits]] = fell[hits]
             query = query + (place + 1).clamp_max(ahead)
+
+    def _look_ahead(self, n_left, raise_rate, longest):
+        """Return how many queries of a sample to ask at once; few if many succeed."""
+        worthwhile = int(_WASTE / max(raise_rate, 1e-3))
+        return max(1, min(self.batch_size // n_left, worthwhile, longest))
+
+
+def _ask(logits_fn, proposals, y):
+    """Return the loss of each proposal and whether it fools the model."""
+    if len(y) == 0:
+        return proposals.new_zeros(0), torch.zeros_like(y, dtype=torch.bool)
+    logits = logits_fn(proposals)
+    return margin(logits, y).to(proposals.dtype), is_fooled(logits, y)
 
 
 def _first_of_each(hits, of, offset, place):
