@@ -7,13 +7,13 @@ only their ratios mean something elsewhere.
 
     python benchmarks/evaluation_engine.py --data FOLDER --n 200
     python benchmarks/evaluation_engine.py --cases resnet-natural:8/255 --n 32
-    python benchmarks/evaluation_engine.py --jobs --n 256
+    python benchmarks/evaluation_engine.py --cases robust:0.2 --parts jobs --n 256
 
 ``FOLDER`` (or the environment variable ROBUSTFIT_DATA) holds the data of ``_data.py``.
 Takes some minutes. ResNet-18s for CIFAR-10 are read from ``--models``, or trained and
 kept there (``_resnet_models.py``). Where torchattacks can be imported, its AutoAttack
-is compared as well. ``--jobs`` takes wall-clock seconds for one and two jobs, which
-only mean something on an idle machine.
+is compared as well. The part ``jobs`` takes wall-clock seconds for one and two jobs,
+which only mean something on an idle machine.
 """
 
 import argparse
@@ -176,8 +176,12 @@ def compare_autoattack(name, net, x, y, eps):
 def compare_with_others(name, net, x, y, eps, total, alive):
     """Yield rows: our bfloat16 search, and torchattacks, against what was timed."""
     if name.startswith("resnet"):
-        yield from compare_precision(name, net, x, y, eps, total, alive)
-    if torchattacks is not None and not name.startswith("resnet"):
+        seconds, stands = whole_attack(net, x, y, eps, "bfloat16")
+        for who, what in (("other", "pyautoattack"), ("own", "our float32")):
+            times = {"own": seconds, "other": total[who]}
+            verdicts = {"own": stands, "other": alive[who]}
+            yield compare(name, f"bfloat16 search over {what}", times, verdicts)
+    elif torchattacks is not None:
         attack = torchattacks.AutoAttack(net, eps=eps, n_classes=10, seed=0)
         with torch.random.fork_rng():
             seconds, x_adv = timed(lambda: attack(x, y))
@@ -186,20 +190,22 @@ def compare_with_others(name, net, x, y, eps, total, alive):
         yield compare(name, "torchattacks' AutoAttack (10 steps)", seconds, stands)
 
 
-def compare_precision(name, net, x, y, eps, total, alive):
-    """Yield rows: the bfloat16 search over the reference, and over our float32."""
-    right = torch.nonzero(net(x).argmax(1) == y)[:, 0]
-    stands = {"own": net(x).argmax(1) == y}
-    attack = AutoAttack(precision="bfloat16")
-    seconds, x_adv = timed(lambda: own_attack(net, x[right], y[right], eps, attack))
-    stands["own"][right] = net(x_adv).argmax(1) == y[right]
-    for who, what in (("other", "pyautoattack"), ("own", "our float32")):
-        yield compare(
-            name,
-            f"AutoAttack standard, bfloat16 search, over {what}",
-            {"own": seconds, "other": total[who]},
-            {**stands, "other": alive[who]},
-        )
+def whole_attack(net, x, y, eps, precision):
+    """Return CPU seconds of our ensemble, and which samples (bool) stand."""
+    stands = net(x).argmax(1) == y
+    rows = torch.nonzero(stands)[:, 0]
+    attack = AutoAttack(precision=precision)
+    seconds, x_adv = timed(lambda: own_attack(net, x[rows], y[rows], eps, attack))
+    stands[rows] = net(x_adv).argmax(1) == y[rows]
+    return seconds, stands
+
+
+def compare_precisions(name, net, x, y, eps):
+    """Yield a row: our ensemble with a bfloat16 search over our float32."""
+    seconds, alive = {}, {}
+    for who, precision in (("other", "float32"), ("own", "bfloat16")):
+        seconds[who], alive[who] = whole_attack(net, x, y, eps, precision)
+    yield compare(name, "bfloat16 search over our float32", seconds, alive)
 
 
 def compare(name, what, seconds, alive):
@@ -223,7 +229,7 @@ def row(model, what, own, other, ratio, verdicts):
     }
 
 
-def compare_jobs(net, x, y, eps, repeats=2):
+def compare_jobs(name, net, x, y, eps, repeats=2):
     """Yield a row: seconds for two jobs over those for one, taken in turns."""
     seconds, robust = {1: [], 2: []}, {}
     for _ in range(repeats):
@@ -238,7 +244,7 @@ def compare_jobs(net, x, y, eps, repeats=2):
     two, one = (float(np.median(seconds[n])) for n in (2, 1))
     alive = {"own": robust[2], "other": robust[1]}
     what = "n_jobs=2 over n_jobs=1, wall-clock seconds, chunks of 64"
-    yield compare(f"robust, eps={eps}", what, {"own": two, "other": one}, alive)
+    yield compare(name, what, {"own": two, "other": one}, alive)
 
 
 def write(rows, arguments):
@@ -283,6 +289,14 @@ def _kept_rows(rows, path):
     return [line for line in old if tuple(line[key] for key in KEYS) not in new]
 
 
+PARTS = {
+    "pgd": compare_pgd,
+    "autoattack": compare_autoattack,
+    "precisions": compare_precisions,
+    "jobs": compare_jobs,
+}
+
+
 def main():
     """Train the models, compare, and write what was measured."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -294,24 +308,23 @@ def main():
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--cases", default=CASES, help="model:eps,...")
-    parser.add_argument("--jobs", action="store_true", help="measure n_jobs only")
+    parser.add_argument(
+        "--parts", default="pgd,autoattack", help=f"what to measure, of {list(PARTS)}"
+    )
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     rows = []
-    cases = "robust:0.2" if arguments.jobs else arguments.cases
-    for case in cases.split(","):
+    for case in arguments.cases.split(","):
         kind, eps = case.split(":")
         number = float(Fraction(eps))
         net, x, y = load_case(kind, number, arguments)
         name = f"{kind}, eps={eps}"
         if kind.startswith("resnet"):
             name += f", {arguments.resnet_width} channels"
-        if arguments.jobs:
-            lines = compare_jobs(net, x, y, number)
-        else:
-            parts = (compare_pgd, compare_autoattack)
-            lines = chain.from_iterable(p(name, net, x, y, number) for p in parts)
+        lines = chain.from_iterable(
+            PARTS[part](name, net, x, y, number) for part in arguments.parts.split(",")
+        )
         for line in lines:
             print(line, flush=True)
             rows.append(line)

@@ -15,7 +15,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from robustfit._thin_convolution import ThinConvolution, is_thin
 from robustfit.torch_classifier import TorchClassifier
 
-__all__ = ["fast_copy"]
+__all__ = ["bfloat16_copy", "fast_copy"]
 
 _TOLERANCE = 1e-4  # of logits, relative to the largest
 
@@ -56,6 +56,27 @@ def fast_copy(classifier, x):
         classifier.device,
         softmax_is_probability=classifier.softmax_is_probability,
     )
+
+
+def bfloat16_copy(logits_fn):
+    """Return a copy with the weights that autocast would convert at every call.
+
+    Parameters
+    ----------
+    logits_fn : TorchClassifier, torch.nn.Module or callable
+        Itself is returned where it cannot be copied, or is no module.
+    """
+    module = getattr(logits_fn, "module", logits_fn)
+    if not isinstance(module, nn.Module):
+        return logits_fn
+    try:
+        copied = deepcopy(logits_fn)
+    except (RuntimeError, TypeError):
+        return logits_fn
+    for part in getattr(copied, "module", copied).modules():
+        if isinstance(part, nn.Conv2d | nn.Linear):
+            part.to(torch.bfloat16)
+    return copied
 
 
 def _reads_colours(module):

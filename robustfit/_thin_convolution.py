@@ -51,8 +51,9 @@ class _WithQuickGradient(torch.autograd.Function):
     @staticmethod
     def backward(ctx, gradient):
         part = ctx.convolution
-        gradient = gradient.to(part.weight.dtype).flatten(2)
-        columns = part.weight.detach().flatten(1).T @ gradient
+        dtype = torch.promote_types(part.weight.dtype, torch.float32)
+        kernels = part.weight.detach().to(dtype).flatten(1)
+        columns = kernels.T @ gradient.to(dtype).flatten(2)
         image = F.fold(
             columns,
             ctx.size,

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from robustfit import as_torch
-from robustfit._fast_model import fast_copy
+from robustfit._fast_model import bfloat16_copy, fast_copy
 from robustfit._thin_convolution import ThinConvolution, is_thin
 from robustfit._torch_bridge import eval_mode
 
@@ -99,3 +99,14 @@ def test_the_copy_of_a_net_for_grey_images_gets_them():
     fast = fast_copy(as_torch(net), torch.rand(2, 1, 8, 8))
     assert isinstance(fast.module[0], ThinConvolution)
     assert isinstance(net[0], nn.Conv2d)
+
+
+def test_a_copy_with_converted_weights_answers_as_autocast_does():
+    x = torch.rand(4, 1, 8, 8)
+    net = trained_norms(Residual(), x).eval()
+    classifier = as_torch(net)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(bfloat16_copy(classifier)(x), classifier(x))
+        torch.testing.assert_close(bfloat16_copy(net)(x), net(x))
+    assert net.first.weight.dtype == torch.float32
+    assert bfloat16_copy(abs) is abs

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import torch
 
+from robustfit._fast_model import bfloat16_copy
 from robustfit.attacks._losses import margin
 from robustfit.attacks._model_checks import check_model, recover_logits
 from robustfit.attacks._sanity import warn_if_square_helped
@@ -249,6 +250,7 @@ class _State(NamedTuple):
 
 def _in_bfloat16(logits_fn, device_type):
     """Return ``logits_fn`` computed in bfloat16, with float32 logits."""
+    logits_fn = bfloat16_copy(logits_fn)
 
     def search_fn(x):
         with warnings.catch_warnings(), torch.autocast(device_type, torch.bfloat16):
