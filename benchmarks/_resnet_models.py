@@ -75,6 +75,8 @@ def model(kind, folder, *, n_steps=300, width=64, seed=0, device="cpu"):
 
 
 def _frozen(net):
+    # In the usual memory format: pyautoattack fails on gradients of another.
+    net = net.to(memory_format=torch.contiguous_format)
     for parameter in net.parameters():
         parameter.requires_grad_(False)
     return net.eval()

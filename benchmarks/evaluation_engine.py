@@ -125,28 +125,28 @@ def compare_pgd(name, net, x, y, eps, repeats=3):
     yield row(name, "PGD-40 over its floor", own, floor, np.median(ratios), "")
 
 
-def reference_stage(net, x, y, eps, stage):
+def reference_stage(net, x, y, eps, stage, seed=0):
     """Return adversarial inputs of one stage of the package."""
     with torch.random.fork_rng(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         engine = pyautoattack.AutoAttack(
-            net, eps=eps, norm="Linf", seed=0, version="custom", attacks=[stage]
+            net, eps=eps, norm="Linf", seed=seed, version="custom", attacks=[stage]
         )
         engine.verbose, engine.apgd.n_restarts, engine.fab.n_restarts = False, 1, 1
         return engine.run_standard_evaluation(x, y, batch_size=128)[0]
 
 
-def own_stage(net, x, y, eps, stage):
+def own_stage(net, x, y, eps, stage, seed=0):
     """Return adversarial inputs of one stage of our own, chunk by chunk."""
-    return own_attack(net, x, y, eps, AutoAttack([stage]))
+    return own_attack(net, x, y, eps, AutoAttack([stage]), seed)
 
 
-def own_attack(net, x, y, eps, attack):
+def own_attack(net, x, y, eps, attack, seed=0):
     """Attack as ``attack_estimator`` does, without its checks of model and data."""
     ball = ThreatModel("linf", eps)
     fast = fast_copy(as_torch(net), x[:8])
     parts = [
-        attack.run(fast, x[rows], y[rows], ball, torch.Generator().manual_seed(0))
+        attack.run(fast, x[rows], y[rows], ball, torch.Generator().manual_seed(seed))
         for rows in torch.arange(len(x)).split(128)
     ]
     return torch.cat(parts)
@@ -171,6 +171,28 @@ def compare_autoattack(name, net, x, y, eps):
         yield compare(name, f"AutoAttack {stage}", seconds, alive)
     yield compare(name, "AutoAttack standard", total, alive)
     yield from compare_with_others(name, net, x, y, eps, total, alive)
+
+
+def compare_seeds(name, net, x, y, eps, n_seeds=12):
+    """Yield a row: how often other random starts fool samples that APGD-CE parted."""
+    right = torch.nonzero(net(x).argmax(1) == y)[:, 0]
+    runs = (own_stage, reference_stage)
+    fooled = [
+        net(run(net, x[right], y[right], eps, "apgd-ce")).argmax(1) != y[right]
+        for run in runs
+    ]
+    parted = right[fooled[0] != fooled[1]]
+    counts, seconds = [0, 0], [0.0, 0.0]
+    for seed in range(n_seeds if len(parted) else 0):
+        for who, run in enumerate(runs):
+            arguments = (net, x[parted], y[parted], eps, "apgd-ce", seed)
+            taken, x_adv = timed(lambda r=run, a=arguments: r(*a))
+            counts[who] += int((net(x_adv).argmax(1) != y[parted]).sum())
+            seconds[who] += taken
+    total = f"{len(parted)} parted; fooled {counts[0]} / {counts[1]} times"
+    what = f"apgd-ce from {n_seeds} seeds where verdicts part"
+    ratio = seconds[1] / seconds[0] if len(parted) else float("nan")
+    yield row(name, what, *seconds, ratio, total)
 
 
 def compare_with_others(name, net, x, y, eps, total, alive):
@@ -293,6 +315,7 @@ PARTS = {
     "pgd": compare_pgd,
     "autoattack": compare_autoattack,
     "precisions": compare_precisions,
+    "seeds": compare_seeds,
     "jobs": compare_jobs,
 }
 
