@@ -66,7 +66,9 @@ def load_case(kind, eps, arguments):
             width=arguments.resnet_width,
         )
         _, _, x, y = load("cifar10", 1, arguments.n * (seed + 1), arguments.data)
-        return net, *(torch.as_tensor(a[-arguments.n :]) for a in (x, y))
+        # Contiguous: pyautoattack fails on gradients in another memory format.
+        x, y = (np.ascontiguousarray(a[-arguments.n :]) for a in (x, y))
+        return net, torch.as_tensor(x), torch.as_tensor(y)
     x_train, y_train, x, y = load_mnist(arguments.data, arguments.n)
     trained_at = eps if kind == "robust" else 0.0
     return train(x_train, y_train, trained_at, seed, arguments.epochs), x, y
