@@ -290,7 +290,7 @@ def write(rows, arguments):
         "",
         f"torch {torch.__version__}, robustfit {robustfit.__version__}, Python "
         f"{platform.python_version()}, one CPU thread, CPU seconds unless it says "
-        "otherwise. The small CNNs see MNIST, the ResNets CIFAR-10 at 8/255.",
+        "otherwise. The small CNNs see MNIST, the ResNets CIFAR-10.",
         "For PGD the ratio is own time over 40 x (forward + backward to the input) of "
         "the bare model (smaller is better); for AutoAttack it is the other's time "
         "(pyautoattack's unless named) over ours (larger is better). Verdicts are "
