@@ -1,8 +1,9 @@
 """A copy of a convolutional net that computes the same logits in less time.
 
-Batch norms are folded into the convolutions before them, and weights lie in memory as
-the convolutions of CPUs read them best (channels last). An attack calls a model many
-thousand times, so a copy pays at once.
+Batch norms are folded into the convolutions before them, weights lie in memory as
+the convolutions of CPUs read them best (channels last), and convolutions of one channel
+get a quicker input gradient. An attack calls a model many thousand times, so a copy
+pays at once.
 """
 
 from copy import deepcopy
@@ -11,9 +12,10 @@ import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from robustfit._thin_convolution import ThinConvolution, is_thin
 from robustfit.torch_classifier import TorchClassifier
 
-__all__ = ["fast_copy"]
+__all__ = ["bfloat16_copy", "fast_copy"]
 
 _TOLERANCE = 1e-4  # of logits, relative to the largest
 
@@ -38,6 +40,8 @@ def fast_copy(classifier, x):
             _fold_batch_norms(module, x)
             if _reads_colours(module):
                 module = module.to(memory_format=torch.channels_last)
+            elif x.device.type == "cpu":
+                _quicken_thin_convolutions(module)
             found = module(x)
     except (RuntimeError, TypeError):  # a module that cannot be copied or converted
         return classifier
@@ -54,10 +58,37 @@ def fast_copy(classifier, x):
     )
 
 
+def bfloat16_copy(logits_fn):
+    """Return a copy with the weights that autocast would convert at every call.
+
+    Parameters
+    ----------
+    logits_fn : TorchClassifier, torch.nn.Module or callable
+        Itself is returned where it cannot be copied, or is no module.
+    """
+    module = getattr(logits_fn, "module", logits_fn)
+    if not isinstance(module, nn.Module):
+        return logits_fn
+    try:
+        copied = deepcopy(logits_fn)
+    except (RuntimeError, TypeError):
+        return logits_fn
+    for part in getattr(copied, "module", copied).modules():
+        if isinstance(part, nn.Conv2d | nn.Linear):
+            part.to(torch.bfloat16)
+    return copied
+
+
 def _reads_colours(module):
     """Return whether no convolution reads a single channel, which has no order."""
     parts = [part for part in module.modules() if isinstance(part, nn.Conv2d)]
     return all(part.in_channels > 1 for part in parts)
+
+
+def _quicken_thin_convolutions(module):
+    thin = [name for name, part in module.named_modules() if name and is_thin(part)]
+    for name in thin:
+        module.set_submodule(name, ThinConvolution(module.get_submodule(name)))
 
 
 def _fold_batch_norms(module, x):

@@ -43,9 +43,8 @@ def onto_hyperplane_in_box(x, normal, offset, bounds, norm):
     gap = offset - (normal * x).sum(1)
     toward = torch.where(gap >= 0, 1.0, -1.0)[:, None] * normal
     low, high = bounds
-    room = torch.where(toward > 0, high - x, x - low)
+    room = torch.where(toward > 0, high - x, x - low).clamp_min_(0)
     weight = toward.abs()
-    room = torch.where(weight > 0, room, 0.0).clamp_min(0)
     if norm == "l1":
         return toward.sign() * _fill_largest_first(gap.abs(), weight, room)
     speed = weight if norm == "l2" else None
@@ -55,16 +54,19 @@ def onto_hyperplane_in_box(x, normal, offset, bounds, norm):
 
 def _newton_multiplier(gap, weight, room, speed):
     """Solve ``sum(weight * min(s * speed, room)) = gap`` for s >= 0, row by row."""
-    scale = torch.zeros_like(gap)
     rate = weight if speed is None else weight * speed
+    scale, gained = torch.zeros_like(gap), torch.zeros_like(gap)
+    cut = torch.zeros_like(room)
     for _ in range(_MAX_NEWTON_STEPS):
-        cut = _cut_at_room(scale, room, speed)
-        gained = torch.linalg.vecdot(weight, cut)
-        slope = torch.linalg.vecdot(rate, (cut < room).to(rate.dtype))
+        # Arithmetic, as comparisons and conversions take several times as long.
+        grows = torch.sub(room, cut, out=cut).sign_()
+        slope = torch.linalg.vecdot(rate, grows)
         step = torch.where(slope > 0, (gap - gained) / slope, 0.0).clamp_min(0)
         scale = scale + step
         if not (step > 1e-6 * scale).any():
             break
+        cut = _cut_at_room(scale, room, speed)
+        gained = torch.linalg.vecdot(weight, cut)
     return scale
 
 

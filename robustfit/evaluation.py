@@ -138,7 +138,8 @@ def attack_estimator(
     batch_size : int, default=128
         Samples attacked together; what bounds the memory.
     precision : {"float32", "bfloat16"}, default="float32"
-        Of AutoAttack's first search; its verdicts are always those of float32.
+        Of AutoAttack's first search, see :class:`robustfit.attacks.AutoAttack`; no
+        verdict rests on bfloat16 alone.
     n_jobs : int or None, default=None
         Chunks of ``batch_size`` samples attacked at the same time, with joblib's
         backend: None is one, or what ``joblib.parallel_config`` says (with

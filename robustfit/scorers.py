@@ -63,7 +63,8 @@ class RobustAccuracyScorer(_AttackingScorer):
     batch_size : int, default=128
         Samples attacked together; what bounds the memory.
     precision : {"float32", "bfloat16"}, default="float32"
-        Of AutoAttack's first search; its verdicts are always those of float32.
+        Of AutoAttack's first search, see :class:`robustfit.attacks.AutoAttack`; no
+        verdict rests on bfloat16 alone.
     n_jobs : int or None, default=None
         Chunks of ``batch_size`` samples attacked at the same time.
     random_state : int, RandomState instance or None, default=0
@@ -156,7 +157,8 @@ class RobustnessReport(_AttackingScorer):
         Version of AutoAttack.
     batch_size : int, default=128
     precision : {"float32", "bfloat16"}, default="float32"
-        Of AutoAttack's first search; its verdicts are always those of float32.
+        Of AutoAttack's first search, see :class:`robustfit.attacks.AutoAttack`; no
+        verdict rests on bfloat16 alone.
     n_jobs : int or None, default=None
         Chunks of ``batch_size`` samples attacked at the same time.
     random_state : int, RandomState instance or None, default=0

@@ -9,7 +9,9 @@ from torch import nn
 
 from robustfit import ThreatModel, attack_estimator
 from robustfit.attacks import APGD, FAB, AutoAttack, Square
+from robustfit.attacks import square as square_module
 from robustfit.attacks._analytic_losses import ANALYTIC_LOSSES
+from robustfit.attacks._losses import margin
 from robustfit.exceptions import (
     DynamicDefenseWarning,
     ProbabilityOutputWarning,
@@ -227,6 +229,101 @@ def test_bfloat16_search_calls_no_sample_robust_that_float32_fools(digits, fitte
     module = fitted_net.module_.eval()
     own = module(torch.tensor(reduced.X_adv)).argmax(1).numpy() == y[:12]
     np.testing.assert_array_equal(own, reduced.robust)
+
+
+def sum_or_not(x):
+    """Margins of 0.5 and 0.015 when the sums of 4 pixels 0.65 and 0.54 may fall 0.1."""
+    total = x.flatten(1).mean(1)
+    return torch.stack([total - 0.25, 0.25 - total], 1)
+
+
+def test_bfloat16_attacks_again_in_full_only_near_the_boundary(monkeypatch):
+    attacked = []
+    run = AutoAttack._run_ensemble
+
+    def watch(self, state, search_fn, candidates):
+        attacked.append(candidates.tolist())
+        run(self, state, search_fn, candidates)
+
+    monkeypatch.setattr(AutoAttack, "_run_ensemble", watch)
+    x = torch.full((3, 1, 2, 2), 0.9)
+    x[1], x[2] = 0.3505, 0.3  # robust by far, barely, and not at all
+    attack = AutoAttack(precision="bfloat16", **SHORT)
+    net = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+    with torch.no_grad():
+        net[1].weight.copy_(torch.tensor([[0.25] * 4, [-0.25] * 4]))
+        net[1].bias.copy_(torch.tensor([-0.25, 0.25]))
+    y = torch.zeros(3, dtype=torch.long)
+    attack(net, x, y, ThreatModel("linf", 0.1), generator())
+    assert attacked == [[True, True, True], [False, True, False]]
+    assert attack.robust_after_["square"].tolist() == [True, True, False]
+    assert not attack.robust_after_["apgd-ce"][2]
+
+
+@pytest.mark.parametrize("version", ["rand", ["square"]])
+def test_bfloat16_attacks_all_again_without_margins_to_go_by(version, monkeypatch):
+    attacked = []
+    monkeypatch.setattr(
+        AutoAttack,
+        "_run_ensemble",
+        lambda self, state, search_fn, candidates: attacked.append(candidates.tolist()),
+    )
+    attack = AutoAttack(version, precision="bfloat16", **SHORT)
+    x, y = torch.full((2, 1, 2, 2), 0.9), torch.zeros(2, dtype=torch.long)
+    attack.run(sum_or_not, x, y, ThreatModel("linf", 0.1), generator())
+    assert attacked == [[True, True]] * 2
+
+
+def test_apgd_returns_the_largest_loss_when_asked():
+    x, y = torch.full((2, 1, 2, 2), 0.9), torch.zeros(2, dtype=torch.long)
+    x[1] = 0.3
+    ball = ThreatModel("linf", 0.1)
+    for norm in ("linf", "l2", "l1"):
+        ball = ThreatModel(norm, 0.1)
+        found = APGD(20, "margin", best_loss=True)(sum_or_not, x, y, ball, generator())
+        kept = APGD(20, "margin")(sum_or_not, x, y, ball, generator())
+        assert (margin(sum_or_not(found), y) > margin(sum_or_not(x), y)).all()
+        assert torch.equal(kept[0], x[0])
+        ball.check_perturbation(found, x)
+
+
+@pytest.mark.parametrize("shape", [(3, 8, 8), (1, 5, 9), (12,)])
+def test_square_looking_ahead_changes_nothing_but_the_calls(shape, monkeypatch):
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        net = nn.Sequential(nn.Flatten(), nn.Linear(math.prod(shape), 4)).double()
+        x = torch.rand(6, *shape, dtype=torch.float64)
+    n_calls = {}
+
+    def attack(look):
+        n_calls[look] = 0
+
+        def logits_fn(points):
+            n_calls[look] += 1
+            assert len(points) <= 30
+            return net(points)
+
+        monkeypatch.setattr(square_module._LinfSearch, "longest_look", look)
+        search = Square(300, batch_size=30)
+        with torch.no_grad():
+            y = net(x).argmax(1)
+            return search(logits_fn, x, y, ThreatModel("linf", 0.05), generator())
+
+    assert torch.equal(attack(1), attack(64))
+    assert n_calls[64] < 0.7 * n_calls[1]
+
+
+def test_square_does_not_ask_what_changes_nothing():
+    n_points = 0
+
+    def logits_fn(points):
+        nonlocal n_points
+        n_points += len(points)
+        return sum_or_not(points)
+
+    x, y = torch.full((2, 1, 2, 2), 0.9), torch.zeros(2, dtype=torch.long)
+    Square(50)(logits_fn, x, y, ThreatModel("linf", 0.0), generator())
+    assert n_points == 4  # the samples, and where the search starts
 
 
 @pytest.mark.parametrize("loss", ANALYTIC_LOSSES)

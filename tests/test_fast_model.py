@@ -1,8 +1,10 @@
+import pytest
 import torch
 from torch import nn
 
 from robustfit import as_torch
-from robustfit._fast_model import fast_copy
+from robustfit._fast_model import bfloat16_copy, fast_copy
+from robustfit._thin_convolution import ThinConvolution, is_thin
 from robustfit._torch_bridge import eval_mode
 
 
@@ -57,3 +59,54 @@ def test_a_convolution_used_elsewhere_is_noticed():
 def test_nothing_to_gain():
     classifier = as_torch(nn.Linear(3, 2))
     assert fast_copy(classifier, torch.rand(2, 3)) is classifier
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"kernel_size": 4, "stride": 2, "padding": 1},
+        {"kernel_size": 3},
+        {"kernel_size": (3, 2), "stride": (2, 3), "dilation": (2, 1), "bias": False},
+    ],
+)
+def test_thin_convolutions_have_the_same_gradient(settings):
+    convolution = nn.Conv2d(1, 5, **settings).double().requires_grad_(False)
+    x = torch.rand(3, 1, 9, 11, dtype=torch.float64, requires_grad=True)
+    thin = ThinConvolution(convolution)
+    torch.testing.assert_close(thin(x), convolution(x))
+    upstream = torch.rand_like(convolution(x))
+    found, expected = (
+        torch.autograd.grad((part(x) * upstream).sum(), x)[0]
+        for part in (thin, convolution)
+    )
+    torch.testing.assert_close(found, expected)
+    with torch.autocast("cpu", torch.bfloat16):
+        x = x.detach().float().requires_grad_(True)
+        output = ThinConvolution(convolution.float())(x)
+    (reduced,) = torch.autograd.grad((output * upstream).sum(), x)
+    torch.testing.assert_close(reduced.double(), expected, atol=0.05, rtol=0.05)
+
+
+def test_what_is_thin():
+    assert is_thin(nn.Conv2d(1, 2, 3))
+    assert not is_thin(nn.Conv2d(3, 2, 3))
+    assert not is_thin(nn.Conv2d(1, 2, 3, padding="same"))
+    assert not is_thin(nn.Conv2d(1, 2, 3, padding=1, padding_mode="reflect"))
+
+
+def test_the_copy_of_a_net_for_grey_images_gets_them():
+    net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(72, 3)).eval()
+    fast = fast_copy(as_torch(net), torch.rand(2, 1, 8, 8))
+    assert isinstance(fast.module[0], ThinConvolution)
+    assert isinstance(net[0], nn.Conv2d)
+
+
+def test_a_copy_with_converted_weights_answers_as_autocast_does():
+    x = torch.rand(4, 1, 8, 8)
+    net = trained_norms(Residual(), x).eval()
+    classifier = as_torch(net)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(bfloat16_copy(classifier)(x), classifier(x))
+        torch.testing.assert_close(bfloat16_copy(net)(x), net(x))
+    assert net.first.weight.dtype == torch.float32
+    assert bfloat16_copy(abs) is abs

@@ -1,8 +1,7 @@
 """Losses of the adversary with their gradients to the logits in closed form.
 
 Each takes logits (n, C), the true classes y (n,) and target classes (n,) or None, and
-returns per-sample values (n,) and gradients (n, C). Handing the gradient to
-``torch.autograd.grad(logits, x, gradient)`` saves the graph of the loss.
+returns per-sample values (n,) and gradients (n, C), which saves the graph of the loss.
 """
 
 import torch
@@ -15,8 +14,10 @@ def loss_and_input_gradient(logits_fn, x, y, loss, targets=None):
     x = x.detach().requires_grad_(True)
     with torch.enable_grad():
         logits = logits_fn(x)
-    values, upstream = ANALYTIC_LOSSES[loss](logits.detach(), y, targets)
-    (gradient,) = torch.autograd.grad(logits, x, upstream)
+        values, upstream = ANALYTIC_LOSSES[loss](logits.detach(), y, targets)
+        # Given as grad_outputs, torch would import its symbolic shapes: a second.
+        total = (logits * upstream).sum()
+    (gradient,) = torch.autograd.grad(total, x)
     return values, gradient, logits.detach()
 
 

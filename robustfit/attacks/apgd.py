@@ -44,6 +44,9 @@ class APGD:
         Gradients averaged a step, for models that randomise.
     batch_size : int, default=128
         Samples (and targets) in one call of the model.
+    best_loss : bool, default=False
+        If True, samples that stand are returned where the loss was largest (of the
+        last restart or target), not unchanged.
 
     Raises
     ------
@@ -80,6 +83,7 @@ class APGD:
         n_targets=0,
         n_averaged=1,
         batch_size=128,
+        best_loss=False,
     ):
         check_count("n_steps", n_steps)
         check_count("n_restarts", n_restarts)
@@ -102,9 +106,10 @@ class APGD:
         self.n_targets = n_targets
         self.n_averaged = n_averaged
         self.batch_size = batch_size
+        self.best_loss = best_loss
 
     def __call__(self, logits_fn, x, y, threat_model, generator=None):
-        """Return adversarial inputs of the shape of ``x``; robust samples unchanged."""
+        """Return adversarial inputs of the shape of ``x``; see ``best_loss``."""
         if len(x) == 0:
             return x
         seed = generator.initial_seed() if generator is not None else 0
@@ -140,7 +145,10 @@ class _Run:
     def __call__(self, rows, targets):
         start = self._start(rows, targets)
         if self.threat_model.norm != "l1":
-            self._ascend(rows, targets, start, self.threat_model, self.attack.n_steps)
+            best, left = self._ascend(
+                rows, targets, start, self.threat_model, self.attack.n_steps
+            )
+            self._keep_best(rows[left], best[left])
             return
         n_left = self.attack.n_steps
         for scale, share in _L1_SCHEDULE:
@@ -156,6 +164,12 @@ class _Run:
             targets = None if targets is None else targets[left]
             if len(rows) == 0:
                 return
+        self._keep_best(rows, start)
+
+    def _keep_best(self, rows, points):
+        if self.attack.best_loss:
+            standing = ~self.survivors.fooled[rows]
+            self.survivors.x_adv[rows[standing]] = points[standing]
 
     def _start(self, rows, targets):
         stream = (

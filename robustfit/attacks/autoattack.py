@@ -1,9 +1,13 @@
 """AutoAttack: four attacks, each on the samples that the ones before left standing."""
 
 import warnings
+from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 
+from robustfit._fast_model import bfloat16_copy
+from robustfit.attacks._losses import margin
 from robustfit.attacks._model_checks import check_model, recover_logits
 from robustfit.attacks._sanity import warn_if_square_helped
 from robustfit.attacks._search import is_fooled, logits_in_batches
@@ -11,6 +15,7 @@ from robustfit.attacks.apgd import APGD
 from robustfit.attacks.fab import FAB
 from robustfit.attacks.gradient import check_count
 from robustfit.attacks.square import Square
+from robustfit.threat_model import ThreatModel
 
 __all__ = ["AutoAttack"]
 
@@ -21,6 +26,8 @@ VERSIONS = {
 }
 ATTACK_NAMES = ("apgd-ce", "apgd-dlr", "apgd-t", "fab", "fab-t", "square")
 _PRECISIONS = ("float32", "bfloat16")
+# Margins below this many times the rounding of the logits are near the boundary.
+_NEAR = 16
 
 
 class AutoAttack:
@@ -35,9 +42,8 @@ class AutoAttack:
     batch_size : int, default=128
         Samples (and targets) in one call of the model; 64 to 128 is fastest on a CPU.
     precision : {"float32", "bfloat16"}, default="float32"
-        "bfloat16" runs the ensemble in reduced precision first. What it finds counts
-        only if the model in full precision is fooled, and every sample left is
-        attacked again in full precision: no sample is called robust on less.
+        "bfloat16" runs the ensemble in reduced precision first, see the notes. No
+        sample is called robust, or fooled, on less than full precision.
     n_steps : int, default=100
         Steps of each gradient attack.
     n_queries : int, default=5000
@@ -67,6 +73,16 @@ class AutoAttack:
     defined, it is the margin. Random numbers
     belong to a sample, not to its batch. Probabilities are turned back into logits,
     with a ``ProbabilityOutputWarning``.
+
+    With ``precision="bfloat16"`` what the search finds counts only if the model in full
+    precision is fooled. Every sample left is then attacked in full precision by
+    Auto-PGD on cross-entropy and on the margin, which shows how near the decision
+    boundary it can be pushed. Where the margin falls below 16 times what rounding to
+    bfloat16 changes in the logits there, the search may have been misled, and the whole
+    ensemble attacks again in full precision. The others are robust by the whole
+    ensemble in bfloat16 and these two attacks in full precision. Ensembles of Square
+    alone, and "rand", whose models have no fixed margin, attack every sample left again
+    as a whole.
 
     References
     ----------
@@ -138,24 +154,62 @@ class AutoAttack:
         """Attack as a call does, without looking for flags of masked gradients."""
         x = x.detach()
         logits_fn = recover_logits(logits_fn, x[:2])
-        x_adv, robust = x.clone(), ~self._fooled(logits_fn, x, y)
-        started_robust = robust.clone()
-        phases = [logits_fn]
-        if self.precision == "bfloat16":
-            phases.insert(0, _in_bfloat16(logits_fn, x.device.type))
-        after = {name: started_robust.clone() for name in self.attacks}
-        for search_fn in phases:
-            for name in self.attacks:
-                rows = torch.nonzero(robust)[:, 0]
-                if len(rows):
-                    attack = self._build(name, threat_model.norm)
-                    found = attack(search_fn, x[rows], y[rows], threat_model, generator)
-                    fell = self._fooled(logits_fn, found, y[rows])
-                    x_adv[rows[fell]] = found[fell]
-                    robust[rows[fell]] = False
-                after[name] = robust.clone()
-        self.robust_after_ = after
-        return x_adv
+        robust = ~self._fooled(logits_fn, x, y)
+        state = _State(logits_fn, x, y, threat_model, generator, x.clone(), robust)
+        self.robust_after_ = {name: robust.clone() for name in self.attacks}
+        doubtful = robust.clone()
+        if self.precision == "bfloat16" and robust.any():
+            reduced_fn = _in_bfloat16(logits_fn, x.device.type)
+            self._run_ensemble(state, reduced_fn, doubtful)
+            doubtful = self._doubtful(state, reduced_fn)
+        self._run_ensemble(state, logits_fn, doubtful)
+        return state.x_adv
+
+    def _run_ensemble(self, state, search_fn, candidates):
+        """Attack after attack on those of ``candidates`` (bool) that still stand."""
+        for place, name in enumerate(self.attacks):
+            attack = self._build(name, state.threat_model.norm)
+            self._apply(attack, state, search_fn, candidates & state.robust)
+            self._note(state.robust, place)
+
+    def _note(self, robust, place):
+        """Let samples that are not ``robust`` have fallen to the attack at ``place``.
+
+        Those that fell to an earlier one, in a search of either precision, did so.
+        """
+        for name in self.attacks[place:]:
+            self.robust_after_[name] &= robust
+
+    def _apply(self, attack, state, search_fn, chosen):
+        """Attack the samples ``chosen`` (bool); return where and how others ended."""
+        rows = torch.nonzero(chosen)[:, 0]
+        x, y = state.x[rows], state.y[rows]
+        if len(rows) == 0:
+            return rows, x
+        found = attack(search_fn, x, y, state.threat_model, state.generator)
+        fell = self._fooled(state.logits_fn, found, y)
+        state.x_adv[rows[fell]] = found[fell]
+        state.robust[rows[fell]] = False
+        return rows[~fell], found[~fell]
+
+    def _doubtful(self, state, reduced_fn):
+        """Attack in full precision; return which samples reduced precision may miss."""
+        norm = state.threat_model.norm
+        if self.version == "rand" or set(self.attacks) <= {"square"}:
+            return state.robust.clone()
+        self._apply(self._build("apgd-ce", norm), state, state.logits_fn, state.robust)
+        nearest = APGD(
+            self.n_steps, "margin", batch_size=self.batch_size, best_loss=True
+        )
+        rows, points = self._apply(nearest, state, state.logits_fn, state.robust)
+        self._note(state.robust, 0)
+        doubtful = torch.zeros_like(state.robust)
+        if len(rows):
+            full = logits_in_batches(state.logits_fn, points, self.batch_size)
+            reduced = logits_in_batches(reduced_fn, points, self.batch_size)
+            rounding = (full - reduced).abs().amax(1)
+            doubtful[rows] = margin(full, state.y[rows]) > -_NEAR * rounding
+        return doubtful & state.robust
 
     def _fooled(self, logits_fn, x, y):
         return is_fooled(logits_in_batches(logits_fn, x, self.batch_size), y)
@@ -182,8 +236,21 @@ class AutoAttack:
         return Square(self.n_queries, **shared)
 
 
+class _State(NamedTuple):
+    """The samples of a run and what has been found; the last two change in place."""
+
+    logits_fn: Callable
+    x: torch.Tensor
+    y: torch.Tensor
+    threat_model: ThreatModel
+    generator: torch.Generator | None
+    x_adv: torch.Tensor
+    robust: torch.Tensor
+
+
 def _in_bfloat16(logits_fn, device_type):
     """Return ``logits_fn`` computed in bfloat16, with float32 logits."""
+    logits_fn = bfloat16_copy(logits_fn)
 
     def search_fn(x):
         with warnings.catch_warnings(), torch.autocast(device_type, torch.bfloat16):

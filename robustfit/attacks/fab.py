@@ -186,14 +186,14 @@ class _Run:
         """Step beyond the linearised boundary, pulled towards the natural input."""
         gap, normal = self._nearest_boundary(x_adv, y, targets)
         offset = (normal * x_adv).flatten(1).sum(1) - gap
-        move, natural_move = self.threat_model.move_to_hyperplane(
-            torch.cat([x_adv, x]), torch.cat([normal, normal]), offset.repeat(2)
-        ).chunk(2)
+        move = self.threat_model.move_to_hyperplane(x_adv, normal, offset)
+        natural_move = self.threat_model.move_to_hyperplane(x, normal, offset)
         length = self._length(move)
         pull = length / (length + self._length(natural_move))
         pull = _wide(torch.minimum(pull, torch.full_like(pull, _LARGEST_PULL)), x)
-        biased = (x_adv + _OVERSHOOT * move) * (1 - pull)
-        return self.threat_model.clip(biased + (x + _OVERSHOOT * natural_move) * pull)
+        reached = torch.add(x_adv, move, alpha=_OVERSHOOT)
+        from_natural = torch.add(x, natural_move, alpha=_OVERSHOOT)
+        return self.threat_model.clip(torch.lerp(reached, from_natural, pull))
 
     def _length(self, move):
         return self.threat_model.distance(move, torch.zeros_like(move)).clamp_min(1e-8)

@@ -16,6 +16,8 @@ __all__ = ["Square"]
 _FIRST_SHARE = 0.8  # of the image's area that the first windows cover
 # The share halves after each of these queries (Andriushchenko et al., section 4.1).
 _HALVE_AFTER = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
+# Proposals of later queries that are asked in vain, about, for each that is not.
+_WASTE = 0.5
 
 
 class Square:
@@ -41,6 +43,8 @@ class Square:
     height and width work; on flat rows the windows are runs of neighbouring features.
     All samples of a query try the same window, which depends on the seed and on the
     number of the query alone; signs that differ between samples depend on the sample.
+    In the linf ball, proposals that change nothing are not asked, and when few samples
+    are left the next queries of each share a call of the model.
 
     References
     ----------
@@ -89,29 +93,64 @@ class Square:
             for batch in batch_slices(len(rows), self.batch_size):
                 i = rows[batch]
                 dice = _Dice(seed, restart, with_stream(keys[i], restart), x.device)
-                search = _SEARCHES[threat_model.norm](threat_model, images[i], dice)
+                search = _SEARCHES[threat_model.norm](
+                    threat_model, images[i], dice, self.n_queries
+                )
                 with torch.no_grad():
                     self._run(image_logits, search, y[i], i, survivors)
         return survivors.x_adv.reshape(x.shape)
 
     def _run(self, logits_fn, search, y, rows, survivors):
-        """Query by query, keep for each sample what raises its loss."""
+        """Query by query, keep for each sample what raises its loss.
+
+        Few proposals do, so those of the next queries go to the model together. What
+        follows the first that raises the loss of a sample is asked anew: the outcome
+        is that of one query at a time.
+        """
         best = search.start()
-        worst, proposal = torch.full((len(y),), -torch.inf, device=y.device), best
-        for query in range(self.n_queries + 1):
-            logits = logits_fn(proposal)
-            loss, fooled = margin(logits, y), is_fooled(logits, y)
-            better = torch.nonzero((loss > worst) | fooled)[:, 0]
-            if len(better):
-                worst[better] = loss[better].to(worst.dtype)
-                best = best.index_copy(0, better, proposal[better])
-            if fooled.any():
-                alive = survivors.record(rows, best, fooled)
-                rows, y, best, worst = rows[alive], y[alive], best[alive], worst[alive]
-                search.keep(alive)
-            if len(rows) == 0 or query == self.n_queries:
+        worst, fooled = _ask(logits_fn, best, y)
+        query, raise_rate = torch.zeros_like(y), 1.0
+        while True:
+            left = ~fooled & (query < self.n_queries)
+            if not left.all():
+                survivors.record(rows, best, fooled)
+                rows, y, best = rows[left], y[left], best[left]
+                worst, query = worst[left], query[left]
+                search.keep(left)
+            if len(rows) == 0:
                 return
-            proposal = search.propose(best, _share(query))
+            ahead = self._look_ahead(len(rows), raise_rate, search.longest_look)
+            proposals, asked = search.propose(best, query, ahead)
+            of, offset = asked // ahead, asked % ahead
+            loss, fell = _ask(logits_fn, proposals, y[of])
+            hits = torch.nonzero((loss > worst[of]) | fell)[:, 0]
+            raise_rate += 0.1 * (len(hits) / (len(rows) * ahead) - raise_rate)
+            place = torch.full_like(query, ahead)
+            hits = _first_of_each(hits, of, offset, place)
+            best[of[hits]] = proposals[hits]
+            worst[of[hits]] = loss[hits]
+            fooled = torch.zeros_like(y, dtype=torch.bool)
+            fooled[of[hits]] = fell[hits]
+            query = query + (place + 1).clamp_max(ahead)
+
+    def _look_ahead(self, n_left, raise_rate, longest):
+        """Return how many queries of a sample to ask at once; few if many succeed."""
+        worthwhile = int(_WASTE / max(raise_rate, 1e-3))
+        return max(1, min(self.batch_size // n_left, worthwhile, longest))
+
+
+def _ask(logits_fn, proposals, y):
+    """Return the loss of each proposal and whether it fools the model."""
+    if len(y) == 0:
+        return proposals.new_zeros(0), torch.zeros_like(y, dtype=torch.bool)
+    logits = logits_fn(proposals)
+    return margin(logits, y).to(proposals.dtype), is_fooled(logits, y)
+
+
+def _first_of_each(hits, of, offset, place):
+    """Return each sample's first hit; note in ``place`` (n_samples,) where it was."""
+    place.scatter_reduce_(0, of[hits], offset[hits], "amin")
+    return hits[offset[hits] == place[of[hits]]]
 
 
 def _share(query):
@@ -136,10 +175,16 @@ class _Dice:
         """Return an integer in ``range(n_places)``, the same for all samples."""
         return int(torch.randint(n_places, (), generator=self._generator))
 
-    def shared_signs(self, n_signs):
-        """Return signs (n_signs,), the same for all samples."""
-        bits = torch.randint(2, (n_signs,), generator=self._generator)
-        return (2.0 * bits - 1).to(self._device)
+    def places(self, n_places):
+        """Return an integer below each of ``n_places``, the same for all samples."""
+        uniform = torch.rand(
+            n_places.shape, generator=self._generator, dtype=torch.float64
+        )
+        return (uniform * n_places).long()
+
+    def flips(self, *shape):
+        """Return fair coin flips, 0 or 1, the same for all samples."""
+        return torch.randint(2, shape, generator=self._generator).to(self._device)
 
     def signs(self, *shape):
         """Return signs (n_samples, *shape), each sample's own."""
@@ -151,22 +196,25 @@ class _Dice:
 class _Search:
     """Proposals of the random search in one norm's ball."""
 
-    def __init__(self, threat_model, x, dice):
+    longest_look = 1  # queries whose proposals may be made together
+
+    def __init__(self, threat_model, x, dice, n_queries):
         self.threat_model, self.x, self.dice = threat_model, x, dice
+        self.n_queries = n_queries
         self.channels, self.height, self.width = x.shape[1:]
 
-    def keep(self, alive):
-        self.x, self.dice.keys = self.x[alive], self.dice.keys[alive]
+    def keep(self, left):
+        self.x, self.dice.keys = self.x[left], self.dice.keys[left]
 
-    def _window(self, share, smallest=1):
-        """Return the slices of a window of about ``share`` of the area."""
+    def _window_size(self, share, smallest=1):
+        """Return height and width of a window of about ``share`` of the area."""
         area = share * self.height * self.width
         side = max(round(math.sqrt(area)), smallest)
         height = min(side, self.height)
         # Where the image is lower than the window, the window is wider instead.
         if height < side:
             side = max(round(area / height), smallest)
-        return self._place(height, min(side, self.width))
+        return height, min(side, self.width)
 
     def _place(self, height, width):
         top = self.dice.place(self.height - height + 1)
@@ -177,18 +225,66 @@ class _Search:
 class _LinfSearch(_Search):
     """Windows at plus or minus eps, one sign a channel (Algorithm 2)."""
 
+    longest_look = 64
+
+    def __init__(self, threat_model, x, dice, n_queries):
+        super().__init__(threat_model, x, dice, n_queries)
+        step = 2 * threat_model.eps
+        self._ends = torch.stack(
+            [threat_model.project(x - step, x), threat_model.project(x + step, x)], 1
+        ).flatten(3)
+        sizes = [self._window_size(_share(query)) for query in range(n_queries)]
+        size = torch.tensor(sizes)
+        place = dice.places(torch.tensor([self.height, self.width]) - size + 1)
+        self._size, self._corner = size.to(x.device), place.to(x.device)
+        self._flips = dice.flips(n_queries, self.channels)
+
     def start(self):
         stripes = self.dice.signs(self.channels, 1, self.width)
         return self.threat_model.move_to_sphere(self.x, stripes.expand_as(self.x))
 
-    def propose(self, best, share):
-        window, eps = self._window(share), self.threat_model.eps
-        signs = self.dice.shared_signs(self.channels)[:, None, None]
-        proposal = best.clone()
-        proposal[window] = self.threat_model.project(
-            best[window] + 2 * eps * signs, self.x[window]
-        )
-        return proposal
+    def keep(self, left):
+        super().keep(left)
+        self._ends = self._ends[left]
+
+    def propose(self, best, query, ahead):
+        """Return the proposals of the next queries, and which of them are asked.
+
+        Returns
+        -------
+        proposals : torch.Tensor of shape (n_asked, C, H, W)
+            Those that differ from ``best``.
+        asked : torch.Tensor of shape (n_asked,)
+            Of sample ``asked // ahead``, for its query ``asked % ahead`` from now.
+        """
+        number = query[:, None] + torch.arange(ahead, device=query.device)
+        exists = (number < self.n_queries).flatten()
+        number = number.flatten().clamp_max(self.n_queries - 1)
+        of = torch.arange(len(number), device=query.device) // ahead
+        pixels = self._pixels(number)[:, None].expand(-1, self.channels, -1)
+        proposals = best.flatten(2)[of]
+        ends = self._ends_at(of, self._flips[number], pixels)
+        changes = (proposals.gather(2, pixels) != ends).flatten(1).any(1) & exists
+        proposals.scatter_(2, pixels, ends)
+        asked = torch.nonzero(changes)[:, 0]
+        return proposals[asked].reshape(len(asked), *best.shape[1:]), asked
+
+    def _pixels(self, number):
+        """Return where the windows lie in a flat image (n, area of the largest)."""
+        size, corner = self._size[number], self._corner[number]
+        height, width = size.amax(0).tolist()
+        # A smaller window names its last row and column again.
+        rows = torch.arange(height, device=number.device)
+        rows = corner[:, :1] + torch.minimum(rows, size[:, :1] - 1)
+        columns = torch.arange(width, device=number.device)
+        columns = corner[:, 1:] + torch.minimum(columns, size[:, 1:] - 1)
+        return (rows[:, :, None] * self.width + columns[:, None]).flatten(1)
+
+    def _ends_at(self, of, flips, pixels):
+        """Return the values at ``pixels`` of the end of the ball that flips chose."""
+        channel = torch.arange(self.channels, device=of.device)
+        first = ((of[:, None] * 2 + flips) * self.channels + channel)[:, :, None]
+        return self._ends.take(first * self._ends.shape[3] + pixels)
 
 
 class _PyramidSearch(_Search):
@@ -205,9 +301,10 @@ class _PyramidSearch(_Search):
                 delta[..., rows, columns] = bump * signs
         return self.threat_model.move_to_sphere(self.x, delta)
 
-    def propose(self, best, share):
+    def propose(self, best, query, ahead):
         delta = best - self.x
-        target = self._window(share, smallest=3)
+        share = _share(int(query[0]))  # without looking ahead all are at one query
+        target = self._place(*self._window_size(share, smallest=3))
         height, width = delta[target].shape[2:]
         source = self._place(height, width)
         mass = self._mass_of(delta, target, source)
@@ -217,7 +314,8 @@ class _PyramidSearch(_Search):
         fresh = fresh / self._size(fresh).clamp_min(1e-12) * mass
         delta[source] = 0
         delta[target] = fresh
-        return self.threat_model.move_to_sphere(self.x, delta)
+        proposals = self.threat_model.move_to_sphere(self.x, delta)
+        return proposals, torch.arange(len(best), device=best.device)
 
     def _size(self, window):
         return torch.linalg.vector_norm(window, self.order, dim=(2, 3), keepdim=True)
