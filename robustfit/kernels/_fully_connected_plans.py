@@ -3,7 +3,7 @@
 import torch
 
 from robustfit.kernels._blocks import Rows
-from robustfit.kernels._polynomials import fit_polynomials
+from robustfit.kernels._polynomials import CENTRE, fit_polynomials
 from robustfit.kernels._relu_layer import ReluLayer, snap_below
 
 __all__ = ["AutogradPlan", "LayerPlan", "PolynomialPlan"]
@@ -93,7 +93,7 @@ class PolynomialPlan(LayerPlan):
         super().__init__(depth, kind, w_std, 0.0, block_size)
         self.gain = w_std**2 * (w_std**2 / 2) ** depth / n_features
         self.fit = fit_polynomials(depth, kind, dtype)
-        self.peak = self.gain * self.fit.near[0]
+        self.peak = self.gain * self.fit.peak
 
     def scratch_entries(self, n_rows, n_columns, n_features):
         """Return how many numbers a block holds at once."""
@@ -112,7 +112,7 @@ class PolynomialPlan(LayerPlan):
     def fill(self, rows_x, rows_y, out):
         """Write the kernel of two sets of rows into ``out``."""
         half, is_far = _half_versine(rows_x, rows_y)
-        u = half.sqrt_()
+        u = half.sqrt_().sub_(CENTRE)
         kappa = _horner(self.fit.near, u)
         if is_far is not None:
             kappa = torch.where(is_far, _horner(self.fit.far, u), kappa)
@@ -142,20 +142,24 @@ class PolynomialPlan(LayerPlan):
 
     def _slope_from_value(self, rows_x, rows_y, K):
         """Return kappa'(t) from K alone, which saves a product; None if some t < 0."""
-        if self.fit.inverse is None:
+        fit = self.fit.from_value
+        if fit is None:
             return None
-        w = K * (rows_x.inverse[:, None] / -self.peak)
-        w = torch.addcmul(_scalar(1.0, w), w, rows_y.inverse, out=w)
-        if w.amax() > self.fit.w_end:
+        s = K * (rows_x.inverse[:, None] / self.peak)
+        s *= rows_y.inverse
+        s = s.rsqrt_().sub_(1.0) if fit.is_root else s.neg_().add_(1.0)
+        if s.amax() > fit.end:
             return None
-        slope = _horner(self.fit.inverse, w)
-        return slope.mul_(_inverse_above(w, snap_below(w.dtype) ** 0.5 / 2))
+        slope = _horner(fit.coefficients, s - fit.centre)
+        snap = fit.scale * (snap_below(s.dtype) / 2) ** 0.5
+        s = torch.threshold_(s, snap, 0.0).reciprocal_().nan_to_num_(posinf=0.0)
+        return slope.mul_(s)
 
     def _slope(self, rows_x, rows_y):
         """Return kappa'(t), which is ``-kappa'(u) / (4 u)``."""
         half, is_far = _half_versine(rows_x, rows_y)
         inverse = half.rsqrt().nan_to_num_(posinf=0.0)
-        u = half.mul_(inverse)
+        u = half.mul_(inverse).sub_(CENTRE)
         slope = _horner(self.fit.near_slope, u).neg_()
         if is_far is not None:
             slope = torch.where(is_far, _horner(self.fit.far_slope, u), slope)
@@ -172,11 +176,6 @@ def _half_versine(rows_x, rows_y):
         is_far = half > 0.5
         half = torch.where(is_far, 1 - half, half)
     return torch.threshold_(half, snap_below(half.dtype) / 2, 0.0), is_far
-
-
-def _inverse_above(values, lowest):
-    """Return 1 / values, and 0 where a value is not above ``lowest``; in place."""
-    return torch.threshold_(values, lowest, 0.0).reciprocal_().nan_to_num_(posinf=0.0)
 
 
 def _horner(coefficients, u):

@@ -13,9 +13,44 @@ import numpy as np
 import torch
 from numpy.polynomial import Chebyshev, Polynomial
 
-__all__ = ["KernelPolynomials", "compose", "fit_polynomials"]
+__all__ = [
+    "CENTRE",
+    "KernelPolynomials",
+    "SlopeFromValue",
+    "compose",
+    "fit_polynomials",
+    "is_exact",
+]
 
 END = math.sqrt(0.5)  # u and v of t = 0
+# Powers of u itself would cancel, which costs a digit in float32.
+CENTRE = END / 2
+
+
+@dataclass(frozen=True)
+class SlopeFromValue:
+    """kappa'(t) for t >= 0 as a function of ``k = kappa(t) / kappa(1)`` alone.
+
+    ``s kappa'(t)`` is a polynomial in ``s - centre``, with s either ``1 - k`` or
+    ``1 / sqrt(k) - 1``. Both grow as t falls, and are of the order of u near t = 1.
+
+    Attributes
+    ----------
+    is_root : bool
+        Whether s is ``1 / sqrt(k) - 1``.
+    coefficients : tuple of float
+        Lowest degree first.
+    centre, end : float
+        Middle of the range and the s of t = 0; every t < 0 has a larger one.
+    scale : float
+        ds/du at t = 1.
+    """
+
+    is_root: bool
+    coefficients: tuple
+    centre: float
+    end: float
+    scale: float
 
 
 @dataclass(frozen=True)
@@ -24,24 +59,23 @@ class KernelPolynomials:
 
     Attributes
     ----------
+    peak : float
+        kappa(1).
     near, far : tuple of float
-        kappa as a polynomial in u for t >= 0 and in v for t < 0.
+        kappa as a polynomial in ``u - CENTRE`` for t >= 0, ``v - CENTRE`` for t < 0.
     near_slope, far_slope : tuple of float
         Their derivatives in u and v.
-    inverse : tuple of float or None
-        ``w kappa'(t)`` as a polynomial in ``w = 1 - kappa(t) / kappa(1)``, for t >= 0:
-        the derivative from the value alone. None for the NNGP, whose w is quadratic in
-        u: there rounding of the value would show.
-    w_end : float
-        The w of t = 0. Every t < 0 has a larger one.
+    from_value : SlopeFromValue or None
+        Only in float32 and for the NTK (the value of the NNGP is quadratic in u near
+        t = 1: rounding would show), and only where it is exact to rounding.
     """
 
+    peak: float
     near: tuple
     far: tuple
     near_slope: tuple
     far_slope: tuple
-    inverse: tuple | None
-    w_end: float
+    from_value: SlopeFromValue | None
 
 
 def compose(u, depth, kind):
@@ -94,15 +128,19 @@ def fit_polynomials(depth, kind, dtype):
     )
     # The slope is fitted anew: the derivative of a fit is less exact than the fit.
     # In float32 rounding leaves it no more than six digits.
-    tolerance = max(tolerance, 2e-7) if dtype == torch.float32 else tolerance
+    is_float32 = dtype == torch.float32
+    tolerance = 2e-7 if is_float32 else tolerance
     slopes = (_fit(exact.deriv(), END, tolerance) for exact in (near_exact, far_exact))
-    w_end = float(1 - near_exact(END) / near_exact(0.0))
-    inverse = _fit_inverse(near_exact, w_end, tolerance) if kind == "ntk" else None
-    return KernelPolynomials(
-        *(tuple(fit.coef) for fit in (near, far, *slopes)),
-        None if inverse is None else tuple(inverse.coef),
-        w_end,
-    )
+    from_value = None
+    if kind == "ntk" and is_float32:
+        from_value = _fit_from_value(near_exact, tolerance)
+    centred = (_centred(fit, CENTRE) for fit in (near, far, *slopes))
+    return KernelPolynomials(float(near_exact(0.0)), *centred, from_value)
+
+
+def _centred(fitted, centre):
+    """Return the coefficients of a polynomial in powers of ``u - centre``."""
+    return tuple(float(c) for c in fitted(Polynomial([centre, 1.0])).coef)
 
 
 def _fit(function, end, tolerance):
@@ -124,16 +162,36 @@ def _fit(function, end, tolerance):
     return best
 
 
-def _fit_inverse(near, w_end, tolerance):
-    """Fit ``w kappa'(t) = -w kappa'(u) / (4 u)`` as a function of w."""
+def _fit_from_value(near, tolerance):
+    """Return the SlopeFromValue of the lowest degree, or None if none is exact."""
+    for degree in range(8, 17, 2):
+        for is_root in (False, True):
+            found, error = _fit_one_from_value(near, is_root, degree)
+            if error < 4 * tolerance:
+                return found
+    return None
+
+
+def _fit_one_from_value(near, is_root, degree):
     slope, peak = near.deriv(), near(0.0)
 
-    def weighted_slope(w):
-        u = _solve(lambda u: 1 - near(u) / peak, w)
-        ratio = np.where(u > 0, w / np.where(u > 0, u, 1.0), -slope(0.0) / peak)
-        return -ratio * slope(u) / 4
+    def value(u):
+        k = near(u) / peak
+        return k**-0.5 - 1 if is_root else 1 - k
 
-    return _fit(weighted_slope, w_end, tolerance)
+    scale = -slope(0.0) / peak * (0.5 if is_root else 1.0)
+    end = float(value(END))
+
+    def weighted_slope(s):  # s kappa'(t) = -(s / u) kappa'(u) / 4
+        u = _solve(value, s)
+        return -np.where(u > 1e-7, s / np.maximum(u, 1e-7), scale) * slope(u) / 4
+
+    fitted = Chebyshev.interpolate(weighted_slope, degree, domain=[0, end])
+    grid = np.linspace(0, end, 500)
+    exact = weighted_slope(grid)
+    error = np.abs(fitted(grid) / exact - 1).max()
+    coefficients = _centred(fitted.convert(kind=Polynomial), end / 2)
+    return SlopeFromValue(is_root, coefficients, end / 2, end, float(scale)), error
 
 
 def _solve(increasing, values):
@@ -143,4 +201,18 @@ def _solve(increasing, values):
         middle = (low + high) / 2
         is_below = increasing(middle) < values
         low, high = np.where(is_below, middle, low), np.where(is_below, high, middle)
-    return np.where(values > 0, (low + high) / 2, 0.0)
+    return (low + high) / 2
+
+
+@lru_cache(maxsize=64)
+def is_exact(depth, kind, dtype):
+    """Return whether the polynomials hold; they do not for very deep nets."""
+    fit = fit_polynomials(depth, kind, dtype)
+    u = np.linspace(0, END, 500)
+    limit = 3e-7 if dtype == torch.float32 else 1e-11
+    pairs = ((fit.near, u), (fit.far, np.sqrt(1 - u * u)))
+    return all(
+        np.abs(Polynomial(coefficients)(u - CENTRE) - compose(at, depth, kind)).max()
+        < limit * fit.peak
+        for coefficients, at in pairs
+    )

@@ -2,6 +2,7 @@
 
 from robustfit.kernels._base import InfiniteWidthKernel
 from robustfit.kernels._fully_connected_plans import LayerPlan, PolynomialPlan
+from robustfit.kernels._polynomials import is_exact
 
 __all__ = ["FullyConnectedNNGP", "FullyConnectedNTK"]
 
@@ -32,7 +33,7 @@ class _FullyConnectedKernel(InfiniteWidthKernel):
         block_size = self.block_size
         if block_size == "auto":  # on a CPU a block fits in the second-level cache
             block_size = 512 if device.type == "cpu" else 4096
-        if self.b_std > 0:
+        if self.b_std > 0 or not is_exact(self.depth, self._kind, self._dtype):
             return LayerPlan(self.depth, self._kind, self.w_std, self.b_std, block_size)
         return PolynomialPlan(
             self.depth, self._kind, self.w_std, n_features, self._dtype, block_size
