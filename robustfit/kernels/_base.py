@@ -1,6 +1,7 @@
 """What every neural kernel shares: numpy and torch in and out, scikit-learn's API."""
 
 import inspect
+import math
 
 import numpy as np
 import torch
@@ -147,13 +148,14 @@ width)
                 f"A row set has shape {tuple(x.shape)}; expected (n, n_features), or "
                 "(n, channels, height, width). Use x[None] for a single row."
             )
-        if like is not None and x[:1].numel() != like[:1].numel():
-            raise ValueError(
-                f"X has {like[:1].numel()} features a row and Y has {x[:1].numel()}; "
-                "expected the same number."
-            )
         self._check_parameters()
-        return x.flatten(1).to(self._dtype)
+        x = x.reshape(len(x), math.prod(x.shape[1:])).to(self._dtype)
+        if like is not None and math.prod(like.shape[1:]) != x.shape[1]:
+            raise ValueError(
+                f"X has {math.prod(like.shape[1:])} features a row and Y has "
+                f"{x.shape[1]}; expected the same number."
+            )
+        return x
 
     def _to_tensor(self, X):
         self._check_parameters()
