@@ -2,6 +2,7 @@
 
 import torch
 
+from robustfit._torch_bridge import batch_slices
 from robustfit.kernels._blocks import Rows
 from robustfit.kernels._polynomials import CENTRE, fit_polynomials
 from robustfit.kernels._relu_layer import ReluLayer, snap_below
@@ -101,7 +102,11 @@ class PolynomialPlan(LayerPlan):
 
     def prepare(self, x):
         """Return the rows with their lengths, exact to the last digit."""
-        length = torch.linalg.vector_norm(x, dim=1, dtype=torch.float64)
+        length = x.new_empty(len(x), dtype=torch.float64)
+        for rows in batch_slices(len(x), self.block_size):  # the sum copies its rows
+            torch.linalg.vector_norm(
+                x[rows], dim=1, dtype=torch.float64, out=length[rows]
+            )
         inverse = torch.where(length > 0, 1 / length, 0.0)
         return Rows(x, length.to(x.dtype), inverse.to(x.dtype))
 
@@ -135,10 +140,13 @@ class PolynomialPlan(LayerPlan):
 
     def finish(self, rows, gradient):
         """Return the gradient: the sum less its part along x, and the radial part."""
-        total, inverse = gradient.total.mul_(self.gain), rows.inverse[:, None]
-        along = (rows.x * total).sum(1, keepdim=True) * inverse
-        radial = gradient.radial[:, None] * inverse - along
-        return total.addcmul_(rows.x, radial * inverse)
+        for some in batch_slices(len(rows), self.block_size):
+            x, inverse = rows.x[some], rows.inverse[some, None]
+            total = gradient.total[some].mul_(self.gain)
+            along = (x * total).sum(1, keepdim=True) * inverse
+            radial = gradient.radial[some, None] * inverse - along
+            total.addcmul_(x, radial * inverse)
+        return gradient.total
 
     def _slope_from_value(self, rows_x, rows_y, K):
         """Return kappa'(t) from K alone, which saves a product; None if some t < 0."""
