@@ -123,6 +123,8 @@ def test_memory_is_stated_and_refused(monkeypatch):
     assert FullyConnectedNTK(dtype="float64").memory_needed(50, 70) == 2 * (
         kernel.memory_needed(50, 70)
     )
+    images = ConvolutionalNTK(3, (1, 28, 28))
+    assert 100 < images.memory_needed(5000) / 2**20 < 500
     monkeypatch.setattr(memory, "free_bytes", lambda device: 1000)
     with pytest.raises(MemoryError, match=r"GiB .* kernel\.product"):
         kernel(np.zeros((50, 3)))

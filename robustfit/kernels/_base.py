@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from sklearn.gaussian_process.kernels import Kernel
 
-from robustfit._torch_bridge import resolve_device, to_array, to_tensor
+from robustfit._torch_bridge import resolve_device, to_tensor
 from robustfit.kernels._blocks import (
     BlockedKernel,
     BlockedProduct,
@@ -62,7 +62,7 @@ width)
         x = self._rows(self._to_tensor(X))
         y = None if Y is None or Y is X else self._rows(self._to_tensor(Y), x)
         with torch.no_grad():
-            K = to_array(self._evaluate(x, y))
+            K = self._evaluate(x, y).cpu().numpy()
         return (K, np.empty((*K.shape, 0))) if eval_gradient else K
 
     def diag(self, X):
@@ -71,7 +71,7 @@ width)
             x = self._rows(X)
             return self._plan(x.shape[1], x.device).diagonal(x)
         with torch.no_grad():
-            return to_array(self.diag(self._to_tensor(X)))
+            return self.diag(self._to_tensor(X)).cpu().numpy()
 
     def product(self, X, Y, weights):
         """Return ``kernel(X, Y) @ weights`` without ever holding the kernel.
@@ -97,15 +97,16 @@ width)
         """Return False: the kernel depends on more than the difference of rows."""
         return False
 
-    def memory_needed(self, n, m=None, *, n_features=784, gradient=False):
+    def memory_needed(self, n, m=None, *, n_features=None, gradient=False):
         """Return the bytes that ``kernel(X, Y)`` takes at its peak, output included.
 
         Parameters
         ----------
         n, m : int
             Rows of X and of Y; ``m=None`` means ``Y=None``.
-        n_features : int, default=784
-            Features a row; they matter for the gradients and little for the rest.
+        n_features : int, default=None
+            Features a row. ``None`` takes those of ``image_shape``, or 784; they
+            matter for the gradients and little for the rest.
         gradient : bool, default=False
             Count the backward pass: the gradient of the output and those of X and Y.
 
@@ -115,6 +116,8 @@ width)
             The (n, m) output and the scratch of one block; not X and Y themselves.
         """
         self._check_parameters()
+        if n_features is None:
+            n_features = math.prod(getattr(self, "image_shape", None) or (784,))
         plan = self._plan(n_features, resolve_device(self.device))
         return peak_bytes(plan, n, m, n_features, self._dtype, gradient)
 

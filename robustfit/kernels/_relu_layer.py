@@ -67,15 +67,18 @@ class ReluLayer(torch.autograd.Function):
 
 def _scale(q_x, q_y):
     """Return sqrt(q_x q_y) and its inverse, both 0 where a variance is 0."""
-    product = q_x * q_y
-    is_positive = product > 0
-    root = torch.where(is_positive, product, 1.0).sqrt()
+    is_positive = (q_x > 0) & (q_y > 0)
+    root = _safe(q_x).sqrt() * _safe(q_y).sqrt()  # q_x q_y itself may overflow
     return torch.where(is_positive, root, 0.0), torch.where(is_positive, 1 / root, 0.0)
 
 
 def _inverse(values):
-    is_positive = values > 0
-    return torch.where(is_positive, 1 / torch.where(is_positive, values, 1.0), 0.0)
+    return torch.where(values > 0, 1 / _safe(values), 0.0)
+
+
+def _safe(values):
+    """Return the values with 1 for 0, so that roots and inverses have gradients."""
+    return torch.where(values > 0, values, 1.0)
 
 
 def _parallel(t):
