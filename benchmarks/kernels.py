@@ -253,16 +253,11 @@ def write_tables():
         if not rows:
             continue
         fields = [f for f in rows[0] if f not in HIDDEN]
-        lines += ["| " + " | ".join(fields) + " |", "|---" * len(fields) + "|"]
-        lines += [
-            "| " + " | ".join(format_value(row[f]) for f in fields) + " |"
-            for row in rows
-        ]
-        lines.append("")
+        table = [fields, *([format_value(row[f]) for f in fields] for row in rows)]
+        texts = ["| " + " | ".join(line) + " |" for line in table]
+        lines += [texts[0], "|---" * len(fields) + "|", *texts[1:], ""]
         with open(RESULTS.parent / f"kernels_{kind}.csv", "w", newline="") as file:
-            writer = csv.DictWriter(file, list(rows[0]))
-            writer.writeheader()
-            writer.writerows(rows)
+            csv.writer(file).writerows(table)
     (RESULTS.parent / "kernels.md").write_text("\n".join(lines))
 
 
