@@ -184,7 +184,7 @@ def test_robust_teacher_uses_the_same_attack(batch, module):
 def one_step(net, x, y):
     net.initialize()
     net.notify("on_train_begin", X=None, y=None)
-    net.notify("on_epoch_begin")
+    net.notify("on_epoch_begin", dataset_train=None, dataset_valid=None)
     net.history.new_batch()
     return net.train_step((x, y))
 
