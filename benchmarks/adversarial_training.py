@@ -75,7 +75,6 @@ SHOWN = {
     "autoattack_0.4": "AutoAttack 0.4 %",
     "n_autoattack": "n (AutoAttack)",
     "paper": "paper: natural, 0.3, 0.4",
-    "seconds_training": "training, s",
     "seed": "seed",
 }
 
