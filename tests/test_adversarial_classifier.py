@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.base import clone
+from sklearn.callback import ProgressBar
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import Pipeline
@@ -495,3 +496,43 @@ def test_verbose_prints_a_line_an_epoch(data, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 2
     assert "train_loss" in lines[0]
+
+
+def test_progress_bar(data):
+    X, y = data[0][:50], data[1][:50]
+    model = AdversarialClassifier(eps_stages=(0.1, 0.2), n_stage_epochs=1, **FAST)
+    model.set_callbacks(ProgressBar())
+    assert len(model.fit(X, y).history_) == 3
+
+
+def test_random_state_none_resumes_with_the_seed_it_drew(data, tmp_path):
+    X, y = data[0][:200], data[1][:200]
+    parameters = FAST | {"random_state": None, "batch_size": 64}
+    model = AdversarialClassifier(eps=0.1, checkpoint=str(tmp_path), **parameters)
+    interrupted(model, X, y, 1)
+    resumed = clone(model).fit(X, y)
+    assert resumed.history_[0]["train_loss"] == model.history_[0]["train_loss"]
+    whole = clone(resumed).set_params(checkpoint=None, random_state=0)
+    assert n_weights_changed(whole.fit(X, y), resumed)
+
+
+def test_checkpoints_of_other_fits_are_left_alone(data, tmp_path):
+    X, y = data[0][:100], data[1][:100]
+    model = AdversarialClassifier(
+        eps=0.1, warm_start=True, checkpoint=str(tmp_path), **FAST
+    )
+    once = clone(model).fit(X, y)
+    twice = clone(model).fit(X, y).fit(X, y)  # goes on, rather than load the first
+    assert len(twice.history_) == 4
+    assert n_weights_changed(once, twice)
+    other = clone(model).set_params(eps=0.2).fit(X, y)
+    assert n_weights_changed(once, other)
+
+
+def test_adam_resumes_to_the_byte(data, tmp_path):
+    X, y = data[0][:100], data[1][:100]
+    net = linear_net(lr=0.01, optimizer=torch.optim.Adam)
+    parameters = FAST | {"estimator": net, "eps": 0.1, "n_epochs": 3}
+    model = AdversarialClassifier(checkpoint=str(tmp_path), **parameters)
+    resumed = clone(interrupted(clone(model), X, y, 1)).fit(X, y)
+    assert_same_weights(resumed, AdversarialClassifier(**parameters).fit(X, y))
