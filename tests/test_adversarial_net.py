@@ -265,6 +265,8 @@ def test_pixels_are_checked(batch):
     x, y = (part.numpy() for part in batch)
     with pytest.raises(PixelRangeError):
         small_net().fit(x * 255, y)
+    with pytest.raises(ValueError, match="method is 'madry'"):
+        small_net(method="madry").fit(x, y)
 
 
 def test_parameters_clone_and_survive_skorch(batch):

@@ -3,6 +3,7 @@
 import math
 import time
 
+import numpy as np
 import torch
 from skorch import NeuralNetClassifier
 from skorch.utils import to_tensor
@@ -108,9 +109,11 @@ class AdversarialNet(NeuralNetClassifier):
         self.augment = augment
 
     def check_data(self, X, y):
-        """Check pixels against ``clip_range`` beside what skorch checks."""
+        """Check the method, and pixels against ``clip_range``, as skorch checks X."""
         super().check_data(X, y)
-        if hasattr(X, "min"):
+        if self.method not in METHODS:
+            raise ValueError(f"method is {self.method!r}; expected one of {METHODS}.")
+        if isinstance(X, np.ndarray):
             ThreatModel(self.norm, self.eps, self.clip_range).check_range(X)
 
     def perturb(self, x, y):
@@ -182,8 +185,7 @@ class AdversarialNet(NeuralNetClassifier):
     def validation_step(self, batch, **fit_params):
         """Measure the loss on adversarial images."""
         x, y = (to_tensor(part, device=self.device) for part in batch)
-        x_adv = x if self.eps == 0 else self.perturb(x, y)
-        return super().validation_step((x_adv, y), **fit_params)
+        return super().validation_step((self.perturb(x, y), y), **fit_params)
 
     def _replay(self, x, y, **fit_params):
         """Update net and perturbation from one gradient, again and again.
