@@ -4,6 +4,7 @@ __all__ = [
     "AttackBudgetError",
     "DatasetChecksumError",
     "DatasetFormatError",
+    "CollapsedTrainingWarning",
     "DynamicDefenseWarning",
     "FewClassesWarning",
     "FlatImagesWarning",
@@ -46,6 +47,10 @@ class DatasetFormatError(ValueError):
 
 class DatasetChecksumError(DatasetFormatError):
     """A shared set is not the one that was saved: a checksum differs."""
+
+
+class CollapsedTrainingWarning(UserWarning):
+    """Adversarial training ended with the loss of guessing: nothing was learned."""
 
 
 class FlatImagesWarning(UserWarning):
