@@ -6,6 +6,7 @@ scorers attack a fitted estimator and report what survives.
 
 from robustfit import _differentiable_sklearn  # noqa: F401  (registers with as_torch)
 from robustfit.adversarial_dataset import AdversarialDataset, NoisyDataset
+from robustfit.adversarial_training import AdversarialClassifier, AdversarialNet
 from robustfit.black_box import as_black_box
 from robustfit.dataset_diagnostics import (
     PixelHistogramDisplay,
@@ -72,6 +73,9 @@ __all__ = [
     "RobustSampler",
     "RobustifiedClassifier",
     "as_sampler",
+    # adversarial training
+    "AdversarialClassifier",
+    "AdversarialNet",
     # evaluation
     "AttackResult",
     "GradientMaskingReport",

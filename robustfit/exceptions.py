@@ -2,6 +2,7 @@
 
 __all__ = [
     "AttackBudgetError",
+    "CollapsedTrainingWarning",
     "DynamicDefenseWarning",
     "FewClassesWarning",
     "FlatImagesWarning",
@@ -36,6 +37,10 @@ class NotDifferentiableError(TypeError):
 
 class RewrittenRowsError(TypeError):
     """A learned set has other rows or labels than ``y``; no transform can hold it."""
+
+
+class CollapsedTrainingWarning(UserWarning):
+    """Adversarial training ended with the loss of guessing: nothing was learned."""
 
 
 class FlatImagesWarning(UserWarning):

@@ -4,6 +4,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from robustfit import (
+    AdversarialClassifier,
     AdversarialDataset,
     NoisyDataset,
     RobustDatasetLearner,
@@ -32,6 +33,15 @@ ESTIMATORS = [
     AdversarialDataset(eps=0.5, clip_range=None, n_steps=2, random_state=0),
     AdversarialDataset(
         eps=0.5, source="robust", clip_range=None, n_epochs=1, random_state=0
+    ),
+    AdversarialClassifier(eps=0.1, clip_range=None, n_steps=2, random_state=0),
+    AdversarialClassifier(
+        eps_stages=(0.05, 0.1),
+        early_stopping=True,
+        method="fgsm",
+        clip_range=None,
+        validation_fraction=0.5,
+        random_state=0,
     ),
     NoisyDataset(clip_range=None, scale=0.1, random_state=0),
     NoisyDataset(kind="sign", clip_range=None, scale=0.1, random_state=0),

@@ -21,9 +21,18 @@ def input_gradient(logits_fn, x, y, loss_fn):
 
 
 def take_every_step(
-    logits_fn, x_start, x, y, threat_model, *, n_steps, step_size, towards=False
+    logits_fn,
+    x_start,
+    x,
+    y,
+    threat_model,
+    *,
+    n_steps,
+    step_size,
+    towards=False,
+    loss_fn=ATTACK_LOSSES["cross-entropy"],
 ):
-    """Take all steps of PGD on the cross-entropy, whether a sample is fooled or not.
+    """Take all steps of PGD, whether a sample is fooled or not.
 
     What makes training sets and training batches: an evaluation stops at the first
     success and keeps the best point, see :class:`PGD`.
@@ -34,11 +43,14 @@ def take_every_step(
     x_start, x : torch.Tensor of shape (n_samples, ...)
         Where the steps begin, and the centre of the ball they stay in.
     y : torch.Tensor of shape (n_samples,)
+        Classes, or what else ``loss_fn`` takes.
     threat_model : ThreatModel
     n_steps : int
     step_size : float
     towards : bool, default=False
         If True, descend: the steps lead towards the class ``y``, not away from it.
+    loss_fn : callable, default=cross-entropy
+        Maps logits (n_samples, n_classes) and ``y`` to losses (n_samples,).
 
     Returns
     -------
@@ -46,9 +58,7 @@ def take_every_step(
     """
     sign = -1 if towards else 1
     for _ in range(n_steps):
-        gradient, _ = input_gradient(
-            logits_fn, x_start, y, ATTACK_LOSSES["cross-entropy"]
-        )
+        gradient, _ = input_gradient(logits_fn, x_start, y, loss_fn)
         x_start = threat_model.ascent_step(x_start, sign * gradient, step_size)
         x_start = threat_model.project(x_start, x)
     return x_start

@@ -16,21 +16,21 @@ __all__ = ["CosineSchedule", "default_classifier"]
 class CosineSchedule(Callback):
     """Take the learning rate of each training from its start to zero on a cosine.
 
-    It reads ``max_epochs`` when training begins, so ``partial_fit`` and
-    ``set_params(max_epochs=...)`` get a schedule of their own.
+    It reads ``max_epochs`` and counts epochs from where training begins, so
+    ``partial_fit`` and ``set_params(max_epochs=...)`` get a schedule of their own.
     """
 
     def on_train_begin(self, net, **kwargs):
         """Remember the length of the training and the learning rates."""
-        self.epoch_ = 0
+        self.n_before_ = len(net.history)
         self.rates_ = [net.lr for _ in net.optimizer_.param_groups]
 
     def on_epoch_begin(self, net, **kwargs):
         """Set the learning rates of this epoch."""
-        factor = 0.5 * (1 + math.cos(math.pi * self.epoch_ / net.max_epochs))
+        epoch = len(net.history) - 1 - self.n_before_  # this epoch's row is there
+        factor = 0.5 * (1 + math.cos(math.pi * epoch / net.max_epochs))
         for group, rate in zip(net.optimizer_.param_groups, self.rates_, strict=True):
             group["lr"] = rate * factor
-        self.epoch_ += 1
 
 
 def default_classifier(image_shape, n_classes, *, max_epochs=10, device="cpu"):

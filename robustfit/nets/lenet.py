@@ -9,7 +9,8 @@ class LeNet5(nn.Module):
     """Two 5x5 convolutions with pooling and two fully connected layers.
 
     The MNIST network of [1]_ (appendix B.1): 32 channels, 64 channels, 1024 units,
-    each followed by ReLU, max pooling of size 2 after the convolutions.
+    each followed by ReLU, max pooling of size 2 after the convolutions. It is also the
+    MNIST network of [2]_ (the TensorFlow tutorial's), but for dropout.
 
     Parameters
     ----------
@@ -34,6 +35,8 @@ class LeNet5(nn.Module):
     ----------
     .. [1] G. W. Ding, K. Y. C. Lui, X. Jin, L. Wang, R. Huang. "On the Sensitivity of
        Adversarial Robustness to Input Data Distributions", ICLR 2019.
+    .. [2] A. Shaeiri, R. Nobahari, M. H. Rohban. "Towards Deep Learning Models
+       Resistant to Large Perturbations", 2020.
 
     Examples
     --------
