@@ -118,6 +118,5 @@ def relative_feature_error(classifier, layer, X, X_robust, batch_size):
             found = represent(to_tensor(X_robust[rows], classifier.device))
             length = torch.linalg.vector_norm(target, dim=1)
             gap = torch.linalg.vector_norm(found - target, dim=1)
-            tiny = torch.finfo(gap.dtype).tiny
-            errors.append(to_array(gap / torch.maximum(length, length.new_tensor(tiny))))
-    return torch.cat([torch.as_tensor(e) for e in errors]).numpy()
+            errors.append(gap / torch.where(length > 0, length, 1.0))
+    return to_array(torch.cat(errors))

@@ -110,7 +110,8 @@ def loss_around_input(
         for step in steps:
             moves = step * random + steps.reshape(shape) * adversarial
             points = threat_model.clip(centre + moves)
-            rows.append(_losses(classifier, points, column.expand(n_points), batch_size))
+            labels = column.expand(n_points)
+            rows.append(_losses(classifier, points, labels, batch_size))
     return LossSurface(distance, torch.stack(rows).cpu().numpy(), norm)
 
 

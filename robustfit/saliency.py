@@ -116,7 +116,7 @@ class SaliencyDisplay:
             )
         threat_model = ThreatModel(norm, eps, clip_range)
         if kind == "perturbation" and eps == 0:
-            raise ValueError("eps is 0; a perturbation needs a budget, for example 0.3.")
+            raise ValueError("eps is 0; a perturbation needs a budget, say 0.3.")
         if not isinstance(estimators, dict):
             estimators = {type(estimators).__name__: estimators}
         X, y = validate_data(X, y, threat_model)
