@@ -47,13 +47,13 @@ class ChunkedRewriter(TrainingSetRewriter):
             return default_classifier(image_shape, len(self.classes_), device=device)
         return clone(self.estimator)
 
-    def _rewrite_in_groups(self, rewrite, y_robust):
+    def _rewrite_in_groups(self, rewrite, y, indices):
         """Set the learned set to ``rewrite(rows)``, called for groups of chunks.
 
-        A group is what the workers do at once. An interrupt leaves the rows of the
-        finished groups, their labels and their numbers.
+        Its rows belong to the rows ``indices`` of X, whose classes ``y`` are. A group
+        is what the workers do at once; an interrupt leaves what is finished.
         """
-        groups = list(self._groups(len(y_robust)))
+        groups = list(self._groups(len(indices)))
         parts: list[np.ndarray] = []
         context = self._init_callback_context(max_subtasks=len(groups))
         context.call_on_fit_task_begin(estimator=self)
@@ -71,8 +71,8 @@ class ChunkedRewriter(TrainingSetRewriter):
         finally:
             if parts:
                 self.X_robust_ = np.concatenate(parts)
-                self.y_robust_ = y_robust[: len(self.X_robust_)]
-                self.sample_indices_ = np.arange(len(self.X_robust_))
+                self.sample_indices_ = indices[: len(self.X_robust_)]
+                self.y_robust_ = self.classes_[y[self.sample_indices_]]
         context.call_on_fit_task_end(estimator=self)
 
     def _groups(self, n_samples):

@@ -8,7 +8,12 @@ an attack calls the labels are here the images to start from.
 import torch
 
 from robustfit._representation import Representation
-from robustfit._sample_random import sample_keys, sample_normal, sample_uniform
+from robustfit._sample_random import (
+    sample_keys,
+    sample_normal,
+    sample_uniform,
+    with_stream,
+)
 from robustfit._torch_bridge import batch_slices, to_array, to_tensor
 
 __all__ = ["RepresentationInversion", "StartImages", "default_step_size"]
@@ -75,8 +80,8 @@ def _distance_gradient(represent, x, target):
 class StartImages:
     """Where inversions start: another image of a pool, or noise.
 
-    The draw depends on a seed and on the image that shall be inverted, not on its
-    place or on the other images.
+    The draw depends on a seed, on the image that shall be inverted and on a number, not
+    on the image's place or on the other images.
 
     Parameters
     ----------
@@ -93,9 +98,14 @@ class StartImages:
         else:
             self.mean, self.scale = float(pool.mean()), float(pool.std())
 
-    def draw(self, X, threat_model):
-        """Return an image (float32, in the range) for each of ``X``."""
-        keys = sample_keys(to_tensor(X), self.seed)
+    def draw(self, X, number, threat_model):
+        """Return an image (float32, in the range) for each of ``X``.
+
+        ``number`` of shape (n_samples,) tells the starts of one image apart.
+        """
+        keys = with_stream(
+            sample_keys(to_tensor(X), self.seed), to_tensor(number, dtype=torch.int64)
+        )
         if self.kind == "noise":
             noise = sample_normal(keys, (len(X), *X.shape[1:]))
             return to_array(threat_model.clip(self.mean + self.scale * noise))

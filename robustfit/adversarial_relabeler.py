@@ -152,7 +152,8 @@ class AdversarialRelabeler(ChunkedRewriter):
         attack = EveryStepPGD(self.n_steps, step_size, towards=True)
         self._rewrite_in_groups(
             lambda rows: self._run(attack, X[rows], columns[rows], threat_model, seed),
-            self.classes_[target],
+            target,
+            np.arange(len(X)),
         )
 
     def _choose_targets(self, y, seed):

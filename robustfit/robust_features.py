@@ -35,6 +35,7 @@ class _FeatureExtractor(ChunkedRewriter):
         "estimator": [None, object],
         "layer": [None, str],
         "start": [StrOptions({"images", "noise"})],
+        "n_starts": [Interval(Integral, 1, None, closed="left")],
         "n_steps": [Interval(Integral, 1, None, closed="left")],
         "step_size": [None, Interval(Real, 0, None, closed="neither")],
         "batch_size": [Interval(Integral, 1, None, closed="left")],
@@ -48,8 +49,15 @@ class _FeatureExtractor(ChunkedRewriter):
         self._fit_source(X, y, image_shape, threat_model, self._seed)
         self._check_layer(X)
         self._start_images = StartImages(self.start, X, self._seed)
-        self._rewrite_in_groups(lambda rows: self._invert(X[rows]), self.classes_[y])
-        self.feature_error_ = self._measure_error(X[: len(self.X_robust_)])
+        indices = np.tile(np.arange(len(X)), self.n_starts)
+        number = np.repeat(np.arange(self.n_starts), len(X))
+        self._rewrite_in_groups(
+            lambda rows: self._invert(X[indices[rows]], number[rows]), y, indices
+        )
+        self.feature_error_ = self._measure_error(X[self.sample_indices_])
+
+    def _changes_rows_or_labels(self):
+        return self.n_starts > 1
 
     def extract(self, X):
         """Return new images as the net's representation layer sees them.
@@ -65,7 +73,8 @@ class _FeatureExtractor(ChunkedRewriter):
         Returns
         -------
         X_extracted : ndarray of the shape of X, float32
-            The result for an image does not depend on the others.
+            From the first of ``n_starts`` starts; the result for an image does not
+            depend on the others.
         """
         check_is_fitted(self)
         threat_model = ThreatModel(self.norm, self.eps, self.clip_range)
@@ -73,9 +82,12 @@ class _FeatureExtractor(ChunkedRewriter):
             self, X, threat_model=threat_model, image_shape=self.image_shape,
             reset=False,
         ).X  # fmt: skip
-        return np.concatenate([self._invert(X[rows]) for rows in self._groups(len(X))])
+        first = np.zeros(len(X), dtype=np.int64)
+        return np.concatenate(
+            [self._invert(X[rows], first[rows]) for rows in self._groups(len(X))]
+        )
 
-    def _invert(self, X):
+    def _invert(self, X, number):
         bounds = self.clip_range
         budget = _UNBOUNDED if bounds is None else bounds[1] - bounds[0]
         threat_model = ThreatModel("linf", budget, bounds)
@@ -83,7 +95,7 @@ class _FeatureExtractor(ChunkedRewriter):
         if step_size is None:
             step_size = default_step_size(X[0].size, self.n_steps, bounds)
         inversion = RepresentationInversion(self.layer, self.n_steps, step_size)
-        start = self._start_images.draw(X, threat_model)
+        start = self._start_images.draw(X, number, threat_model)
         return self._run(inversion, X, start, threat_model, self._seed)
 
     def _check_layer(self, X):
@@ -129,6 +141,10 @@ class RobustFeatureExtractor(_FeatureExtractor):
     start : {"images", "noise"}, default="images"
         Where the descent starts: another training image, drawn whatever its label, or
         Gaussian noise with the mean and standard deviation of the pixels of X.
+    n_starts : int, default=1
+        Images learned from each x, from as many starts: what a start brings along is
+        then easier to tell from what x means. Above 1 the set has more rows; use
+        :class:`RobustifiedClassifier` or :func:`as_sampler`.
     n_steps : int, default=200
         Gradient steps an image. The paper takes 1000 from images, 10,000 from noise.
     step_size : float or None, default=None
@@ -153,15 +169,16 @@ class RobustFeatureExtractor(_FeatureExtractor):
 
     Attributes
     ----------
-    X_robust_ : ndarray of the shape of X, float32
-        The learned images.
-    y_robust_ : ndarray of shape (n_samples,)
-        The given labels.
-    sample_indices_ : ndarray of shape (n_samples,)
-        All rows; after an interrupt, those that were finished.
+    X_robust_ : ndarray of shape (n_starts * n_samples, ...), float32
+        The learned images: one of each row of X, then the next of each row.
+    y_robust_ : ndarray of shape (n_starts * n_samples,)
+        Their labels, those of the rows.
+    sample_indices_ : ndarray of shape (n_starts * n_samples,)
+        Row of X that each learned image stands for. After an interrupt only the
+        finished images are there.
     source_estimator_ : fitted classifier
         The net whose features were kept. Trained here, its labels are 0..n_classes-1.
-    feature_error_ : ndarray of shape (n_samples,)
+    feature_error_ : ndarray of shape (n_starts * n_samples,)
         ``||g(x_r) - g(x)|| / ||g(x)||`` of each learned image: 0 is a perfect
         inversion.
     classes_ : ndarray of shape (n_classes,)
@@ -226,6 +243,7 @@ class RobustFeatureExtractor(_FeatureExtractor):
         estimator=None,
         layer=None,
         start="images",
+        n_starts=1,
         n_steps=200,
         step_size=None,
         batch_size=128,
@@ -242,6 +260,7 @@ class RobustFeatureExtractor(_FeatureExtractor):
         self.estimator = estimator
         self.layer = layer
         self.start = start
+        self.n_starts = n_starts
         self.n_steps = n_steps
         self.step_size = step_size
         self.batch_size = batch_size
@@ -291,7 +310,7 @@ class NonRobustFeatureExtractor(_FeatureExtractor):
     estimator : classifier or None, default=None
         A fitted classifier is used as it is, an unfitted one is trained naturally on
         a copy of itself; None trains :func:`robustfit.nets.default_classifier`.
-    layer, start, n_steps, step_size
+    layer, start, n_starts, n_steps, step_size
         As for :class:`RobustFeatureExtractor`.
     batch_size, device, n_jobs, random_state, checkpoint, verbose
         As for :class:`RobustFeatureExtractor`.
@@ -340,6 +359,7 @@ classes_, image_shape_, n_features_in_
         estimator=None,
         layer=None,
         start="images",
+        n_starts=1,
         n_steps=200,
         step_size=None,
         batch_size=128,
@@ -354,6 +374,7 @@ classes_, image_shape_, n_features_in_
         self.estimator = estimator
         self.layer = layer
         self.start = start
+        self.n_starts = n_starts
         self.n_steps = n_steps
         self.step_size = step_size
         self.batch_size = batch_size

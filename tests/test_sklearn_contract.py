@@ -6,8 +6,11 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from robustfit import (
     AdversarialClassifier,
     AdversarialDataset,
+    AdversarialRelabeler,
     NoisyDataset,
+    NonRobustFeatureExtractor,
     RobustDatasetLearner,
+    RobustFeatureExtractor,
     RobustifiedClassifier,
 )
 from robustfit._base import TrainingSetRewriter
@@ -45,7 +48,19 @@ ESTIMATORS = [
     ),
     NoisyDataset(clip_range=None, scale=0.1, random_state=0),
     NoisyDataset(kind="sign", clip_range=None, scale=0.1, random_state=0),
+    RobustFeatureExtractor(
+        eps=0.1,
+        clip_range=None,
+        estimator=AdversarialClassifier(eps=0.1, clip_range=None, n_epochs=1),
+        n_steps=3,
+        random_state=0,
+    ),
+    NonRobustFeatureExtractor(clip_range=None, n_steps=3, random_state=0),
     RobustGaussianClassifier(),
+    RobustifiedClassifier(
+        AdversarialRelabeler(clip_range=None, n_steps=2, random_state=0),
+        LogisticRegression(),
+    ),
     RobustifiedClassifier(small_learner(), LogisticRegression()),
 ]
 
