@@ -37,11 +37,13 @@ class ChunkedRewriter(TrainingSetRewriter):
             self.source_estimator_ = self.estimator
             return
         device = resolve_device(self.device)
-        estimator = self._new_source(image_shape, threat_model, device, seed)
+        estimator = self._new_source(image_shape, threat_model, device)
+        if estimator.get_params(deep=False).get("random_state", seed) is None:
+            estimator.set_params(random_state=seed)
         with seeded_torch(seed):
             self.source_estimator_ = estimator.fit(X, y)
 
-    def _new_source(self, image_shape, threat_model, device, seed):
+    def _new_source(self, image_shape, threat_model, device):
         """Return an unfitted classifier for labels 0..n_classes-1."""
         if self.estimator is None:
             return default_classifier(image_shape, len(self.classes_), device=device)

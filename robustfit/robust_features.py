@@ -270,7 +270,7 @@ class RobustFeatureExtractor(_FeatureExtractor):
         self.checkpoint = checkpoint
         self.verbose = verbose
 
-    def _new_source(self, image_shape, threat_model, device, seed):
+    def _new_source(self, image_shape, threat_model, device):
         estimator = self.estimator
         if isinstance(estimator, AdversarialClassifier):
             return clone(estimator)
@@ -290,7 +290,6 @@ class RobustFeatureExtractor(_FeatureExtractor):
             estimator=estimator,
             device=str(device),
             checkpoint=self.checkpoint,
-            random_state=seed,
         )
 
 
