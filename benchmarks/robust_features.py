@@ -52,6 +52,7 @@ from robustfit import (
     as_torch,
     attack_estimator,
 )
+from robustfit._fast_model import fast_copy
 from robustfit._representation_inversion import RepresentationInversion
 from robustfit._torch_bridge import eval_mode
 from robustfit.nets import ResNet18, SmallCNN, default_classifier
@@ -226,15 +227,15 @@ def measure_cost(arguments):
     """
     module, shape, n_steps = SmallCNN(), (1, 28, 28), 20
     if arguments.net == "resnet18":
-        module, shape, n_steps = ResNet18(), (3, 32, 32), 2
+        module, shape, n_steps = ResNet18(), (3, 32, 32), 3
     device = torch.device(arguments.device)
     module = module.eval().to(device)
-    x, start = torch.rand(2, 128, *shape, device=device)
+    x, start = torch.rand(2, arguments.batch_size, *shape, device=device)
     threat_model = ThreatModel("linf", 1.0)
     inversion = RepresentationInversion(None, n_steps, 0.1)
     ratios, seconds = [], []
     with eval_mode(module):
-        classifier = as_torch(module)
+        classifier = fast_copy(as_torch(module), x[:8])  # as the extractors do
         for _ in range(arguments.n_repeats + 1):
             ours = time_of(
                 lambda: inversion(classifier, x, start, threat_model), device
@@ -303,12 +304,25 @@ def write_tables():
     rows = [[_rounded(c.get(k, "")) for k in columns] for c in cells]
     with (RESULTS / "results.csv").open("w", newline="") as file:
         csv.writer(file).writerows([columns, *rows])
+    _write_documentation_table(cells, measured)
     shown = [i for i, k in enumerate(columns) if not k.startswith(("seconds", "torch"))]
     lines = ["# Robust and non-robust features: measured", ""]
     lines += ["Written by `benchmarks/robust_features.py`; accuracies in %.", ""]
     for row in [columns, ["---"] * len(columns), *rows]:
         lines.append("| " + " | ".join(str(row[i]) for i in shown) + " |")
     (RESULTS / "results.md").write_text("\n".join(lines) + "\n")
+
+
+def _write_documentation_table(cells, measured):
+    """Write what the user guide shows of the cells."""
+    header = ["data", "images", "robust net", "set", "natural"]
+    header += [
+        k.replace("_", " ").replace("autoattack", "AutoAttack") for k in measured
+    ]
+    keys = ["data", "n_train", "train_threat", "set", "natural", *measured]
+    rows = [[_rounded(c.get(k, "")) for k in keys] for c in cells]
+    with (RESULTS / "table.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([header, *rows])
 
 
 def _rounded(value):

@@ -25,14 +25,14 @@ REWRITER_EXEMPTIONS = {
 
 
 # Its labels are never those of y, so fit_transform raises whatever it is asked for.
-RELABELER_EXEMPTIONS = {
-    name: "fit_transform cannot return other labels"
-    for name in (
+RELABELER_EXEMPTIONS = dict.fromkeys(
+    (
         "check_fit_score_takes_y",
         "check_pipeline_consistency",
         "check_transformer_preserve_dtypes",
-    )
-}
+    ),
+    "fit_transform cannot return other labels",
+)
 
 
 def small_learner(**parameters):
