@@ -1,5 +1,7 @@
 """The representation layer of a fitted classifier, as a function of the input."""
 
+import threading
+
 import torch
 from torch import nn
 
@@ -36,14 +38,19 @@ class Representation:
         """Return the representation (n_samples, n_features) of the tensor ``x``."""
         if self._layer is None:
             self._layer = _find_logits_layer(self.module, x[:1])
-        seen = []
+        seen, caller = [], threading.get_ident()
+
+        def keep(tensor):
+            if threading.get_ident() == caller:  # joblib's threads share the net
+                seen.append(tensor)
+
         if isinstance(self._layer, _InputOf):
             handle = self._layer.module.register_forward_pre_hook(
-                lambda _, inputs: seen.append(inputs[0])
+                lambda _, inputs: keep(inputs[0])
             )
         else:
             handle = self._layer.register_forward_hook(
-                lambda _, inputs, output: seen.append(output)
+                lambda _, inputs, output: keep(output)
             )
         try:
             self.module(x)

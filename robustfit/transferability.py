@@ -30,6 +30,19 @@ class Transferability:
     target_fooled : ndarray of shape (n_sources, n_targets, n_samples), bool
         Samples whose adversarial example from the source the target gets wrong.
     threat_model : ThreatModel
+
+    See Also
+    --------
+    transferability_matrix : Makes one.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from robustfit import transferability_matrix
+    >>> net = torch.nn.Linear(2, 2)
+    >>> transfer = transferability_matrix([net], [[0.2, 0.4]], [0], eps=0.1)
+    >>> transfer.target_fooled.shape
+    (1, 1, 1)
     """
 
     source_names: list

@@ -300,7 +300,9 @@ def test_without_an_estimator_an_adversarial_classifier_is_trained(small_digits)
         n_steps=3,
         random_state=0,
     ).fit(X, labels)
-    for fitted in (extractor, by_net):
+    by_default = RobustFeatureExtractor(eps=0.02, n_steps=2, random_state=0)
+    by_default.fit(X[:20], labels[:20])
+    for fitted in (extractor, by_net, by_default):
         assert isinstance(fitted.source_estimator_, AdversarialClassifier)
         assert fitted.source_estimator_.eps == 0.02
 
