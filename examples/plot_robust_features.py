@@ -15,7 +15,7 @@ original test images. On the small digits the paper's contrasts are there and it
 is not: see the user guide for the reasons, and ``benchmarks/robust_features.py`` for
 MNIST and CIFAR-10.
 
-Data: scikit-learn's digits (1397 images to train, 100 to test); l2; every seed is 0.
+Data: scikit-learn's digits (1397 images to train, 60 to test); l2; every seed is 0.
 """
 
 import matplotlib.pyplot as plt
@@ -42,8 +42,8 @@ X = (X / 16).astype("float32").reshape(-1, 1, 8, 8)
 X_train, X_test, y_train, y_test = train_test_split(
     X, y, test_size=400, random_state=0, stratify=y
 )
-X_test, y_test = X_test[:100], y_test[:100]
-net = default_classifier((1, 8, 8), 10, max_epochs=40)
+X_test, y_test = X_test[:60], y_test[:60]
+net = default_classifier((1, 8, 8), 10, max_epochs=25)
 
 # %%
 # Two nets to take features from
@@ -52,8 +52,8 @@ net = default_classifier((1, 8, 8), 10, max_epochs=40)
 # it has learned.
 
 torch.manual_seed(0)
-natural = default_classifier((1, 8, 8), 10, max_epochs=40).fit(X_train, y_train)
-robust = AdversarialClassifier(1.0, "l2", n_steps=5, n_epochs=40, random_state=0)
+natural = default_classifier((1, 8, 8), 10, max_epochs=25).fit(X_train, y_train)
+robust = AdversarialClassifier(1.0, "l2", n_steps=4, n_epochs=25, random_state=0)
 robust.fit(X_train, y_train)
 
 common = {"n_steps": 60, "random_state": 0}

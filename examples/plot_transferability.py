@@ -46,7 +46,7 @@ sources = {
     "MLP": MLPClassifier((100,), max_iter=200, random_state=0),
     "another MLP": MLPClassifier((100,), max_iter=200, random_state=1),
     "robust CNN": AdversarialClassifier(
-        eps=0.15, image_shape=(1, 8, 8), n_steps=5, n_epochs=40, random_state=0
+        eps=0.15, image_shape=(1, 8, 8), n_steps=4, n_epochs=25, random_state=0
     ),
 }
 targets = {
