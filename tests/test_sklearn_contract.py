@@ -55,6 +55,7 @@ ESTIMATORS = [
         method="fgsm",
         clip_range=None,
         validation_fraction=0.5,
+        n_epochs=15,
         random_state=0,
     ),
     NoisyDataset(clip_range=None, scale=0.1, random_state=0),

@@ -40,12 +40,12 @@ class AdversarialClassifier(CallbackSupportMixin, NetClassifier):
     image_shape : tuple of (C, H, W) or None, default=None
         Shape that flat rows came from; the net then sees images.
     estimator : None, skorch net or torch.nn.Module class, default=None
-        What is trained. None takes the net of
-        :func:`robustfit.nets.default_classifier` for the image shape. That, and a
-        module class (given ``image_shape``, ``n_features`` and ``n_classes`` where its
-        constructor has them), is trained with Adam, 0.001 on a cosine. A skorch net
-        keeps its optimizer, learning rate, batch size, device and callbacks; its number
-        of epochs and train split are those of this class.
+        What is trained. None takes :func:`robustfit.nets.default_classifier` for the
+        image shape. A module class (given ``image_shape``, ``n_features`` and
+        ``n_classes`` where its constructor has them) is trained in the same way: SGD,
+        0.05 on a cosine, momentum 0.9. A skorch net keeps its optimizer, learning rate,
+        batch size, device and callbacks; its number of epochs and train split are those
+        of this class.
     method : {"pgd", "trades", "fgsm", "free"}, default="pgd"
         "pgd": cross-entropy on PGD images [1]_. "trades": cross-entropy on the images
         plus ``trades_beta`` times the divergence of the predictions on adversarial
@@ -291,6 +291,7 @@ class AdversarialClassifier(CallbackSupportMixin, NetClassifier):
             report=lambda record: self._report(record, context),
         )  # fmt: skip
         context.call_on_fit_task_end(estimator=self)
+        warn_if_collapsed(self.history_[-1], len(self.classes_))
         return self
 
     def partial_fit(self, X, y, classes=None):
@@ -377,7 +378,6 @@ class AdversarialClassifier(CallbackSupportMixin, NetClassifier):
             loop.run(stages)
         finally:
             self.eps_ = loop.eps
-        warn_if_collapsed(self.history_[-1], len(self.classes_))
 
     def _report(self, record, context):
         subcontext = context.subcontext(task_name=f"eps={record['eps']:.3g}")
@@ -393,7 +393,7 @@ class AdversarialClassifier(CallbackSupportMixin, NetClassifier):
 
 @as_torch.register
 def _(estimator: AdversarialClassifier):
-    check_is_fitted(estimator)
+    check_is_fitted(estimator, "net_")
     inner = as_torch(estimator.net_)
     return TorchClassifier(
         nn.Sequential(_ToImages(estimator.image_shape_), inner.module),

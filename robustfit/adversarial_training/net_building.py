@@ -4,12 +4,11 @@ import inspect
 import math
 
 import skorch
-import torch
 from sklearn.base import clone
 from torch import nn
 
 from robustfit.adversarial_training.skorch_net import AdversarialNet
-from robustfit.nets import CosineSchedule, default_classifier
+from robustfit.nets import default_classifier
 
 __all__ = ["build_net"]
 
@@ -42,13 +41,14 @@ def build_net(estimator, image_shape, n_classes, *, batch_size, device, **parame
             "would be lost. Derive it from robustfit.AdversarialNet, or pass a "
             "skorch.NeuralNetClassifier."
         )
-    elif estimator is None:
-        module = default_classifier(image_shape, n_classes)
-        sizes = {k: v for k, v in module.get_params().items() if k[:8] == "module__"}
-        net = _net_of(module.module, sizes, batch_size, device)
-    elif inspect.isclass(estimator) and issubclass(estimator, nn.Module):
-        sizes = _sizes_of(estimator, image_shape, n_classes)
-        net = _net_of(estimator, sizes, batch_size, device)
+    elif estimator is None or _is_module_class(estimator):
+        net = default_classifier(image_shape, n_classes, device=device)
+        settings = net.get_params(deep=False) | {"batch_size": batch_size}
+        if estimator is not None:
+            settings = {k: v for k, v in settings.items() if k[:8] != "module__"}
+            settings |= _sizes_of(estimator, image_shape, n_classes)
+            settings["module"] = estimator
+        net = AdversarialNet(**settings)
     else:
         raise TypeError(
             f"estimator is {estimator!r}; expected None, a skorch net, or a "
@@ -59,20 +59,8 @@ def build_net(estimator, image_shape, n_classes, *, batch_size, device, **parame
     return net.set_params(train_split=None, **parameters)
 
 
-def _net_of(module, sizes, batch_size, device):
-    """Return the default training of a module: Adam, 0.001 on a cosine."""
-    return AdversarialNet(
-        module,
-        **sizes,
-        optimizer=torch.optim.Adam,
-        lr=1e-3,
-        batch_size=batch_size,
-        iterator_train__shuffle=True,
-        train_split=None,
-        callbacks=[("cosine", CosineSchedule())],
-        verbose=0,
-        device=str(device),
-    )
+def _is_module_class(estimator):
+    return inspect.isclass(estimator) and issubclass(estimator, nn.Module)
 
 
 def _sizes_of(module, image_shape, n_classes):

@@ -50,7 +50,7 @@ class NetClassifier(ClassifierMixin, BaseEstimator):
         return to_array(torch.as_tensor(self._logits(X)).double().softmax(1))
 
     def _logits(self, X):
-        check_is_fitted(self)
+        check_is_fitted(self, "net_")
         X = self._validate_images(X, reset=False)
         classifier = as_torch(self.net_)
         with eval_mode(classifier.module), torch.no_grad():
@@ -99,9 +99,9 @@ class NetClassifier(ClassifierMixin, BaseEstimator):
         unknown = np.setdiff1d(y, self.classes_)
         if len(unknown):
             raise ValueError(
-                f"y holds the label {unknown[0]!r}, which is none of the classes the "
-                f"net has outputs for, {self.classes_!r}. Name all classes in the "
-                "first partial_fit, or use warm_start=False."
+                f"y holds the label {unknown.tolist()[0]!r}; the net has outputs for "
+                f"{self.classes_.tolist()} only. Name all classes in the first "
+                "partial_fit, or use warm_start=False."
             )
         return np.searchsorted(self.classes_, y).astype(np.int64)
 

@@ -77,7 +77,7 @@ def warn_if_collapsed(record, n_classes):
         f"of {loss:.3g}; guessing has {guessing:.3g}. Reach this budget from a smaller "
         "one (eps_stages, eps_schedule='iterative'), or train longer.",
         CollapsedTrainingWarning,
-        stacklevel=4,
+        stacklevel=5,
     )
 
 

@@ -10,8 +10,7 @@ import math
 import torch
 import torch.nn.functional as F
 
-from robustfit._torch_bridge import eval_mode
-from robustfit.attacks.gradient import take_every_step
+from robustfit.adversarial_training.training_attacks import pgd_images
 from robustfit.threat_model import ThreatModel
 
 __all__ = ["train_adversarially", "training_attack"]
@@ -23,11 +22,8 @@ LEARNING_RATE = 1e-3
 def training_attack(module, x, y, threat_model, generator):
     """Return PGD images of ``x`` as training wants them: all steps, random start."""
     step_size = 2.5 * threat_model.eps / ATTACK_STEPS
-    with eval_mode(module):
-        x_adv = threat_model.random_start(x, generator)
-        return take_every_step(
-            module, x_adv, x, y, threat_model, n_steps=ATTACK_STEPS, step_size=step_size
-        )
+    steps = {"n_steps": ATTACK_STEPS, "step_size": step_size}
+    return pgd_images(module, x, y, threat_model, generator, **steps)
 
 
 def train_adversarially(
