@@ -15,7 +15,7 @@ original test images. On the small digits the paper's contrasts are there and it
 is not: see the user guide for the reasons, and ``benchmarks/robust_features.py`` for
 MNIST and CIFAR-10.
 
-Data: scikit-learn's digits (1397 images to train, 60 to test); l2; every seed is 0.
+Data: scikit-learn's digits (1397 images to train, 40 to test); l2; every seed is 0.
 """
 
 import matplotlib.pyplot as plt
@@ -42,7 +42,7 @@ X = (X / 16).astype("float32").reshape(-1, 1, 8, 8)
 X_train, X_test, y_train, y_test = train_test_split(
     X, y, test_size=400, random_state=0, stratify=y
 )
-X_test, y_test = X_test[:60], y_test[:60]
+X_test, y_test = X_test[:40], y_test[:40]
 net = default_classifier((1, 8, 8), 10, max_epochs=25)
 
 # %%

@@ -116,17 +116,17 @@ def loss_around_input(
 
 
 def _check_same_weights(first, last):
-    shapes = [{k: tuple(v.shape) for k, v in state.items()} for state in (first, last)]
-    if shapes[0] == shapes[1]:
-        return
-    differing = sorted(
-        k for k in shapes[0].keys() | shapes[1].keys()
-        if shapes[0].get(k) != shapes[1].get(k)
-    )  # fmt: skip
-    raise ValueError(
-        f"start and end are no nets of one architecture: {differing[:3]} differ in "
-        "name or shape. A line between weights needs two fits of the same net."
-    )
+    """Raise unless two nets hold weights of the same shapes, in the same order.
+
+    Names may differ: an estimator puts its net into a module of its own.
+    """
+    shapes = [[tuple(v.shape) for v in state.values()] for state in (first, last)]
+    if shapes[0] != shapes[1]:
+        raise ValueError(
+            f"start and end are no nets of one architecture: their weights have the "
+            f"shapes {shapes[0]} and {shapes[1]}. A line between weights needs two "
+            "fits of the same net."
+        )
 
 
 def _check_known(column, y):
@@ -140,10 +140,10 @@ def _check_known(column, y):
 def _interpolate(first, last, alpha):
     """Return weights (and running statistics) between two; counters are the last's."""
     return {
-        name: torch.lerp(first[name].to(end.device), end, alpha)
+        name: torch.lerp(start.to(end.device), end, alpha)
         if end.is_floating_point()
         else end
-        for name, end in last.items()
+        for start, (name, end) in zip(first.values(), last.items(), strict=True)
     }
 
 

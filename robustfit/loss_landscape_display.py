@@ -105,7 +105,7 @@ class LossLandscapeDisplay:
         Raises
         ------
         ValueError
-            If the nets' weights differ in name or shape.
+            If the nets' weights differ in shape or order.
 
         Notes
         -----

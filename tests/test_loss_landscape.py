@@ -5,7 +5,7 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from torch import nn
 
-from robustfit import LossLandscapeDisplay, SaliencyDisplay
+from robustfit import AdversarialClassifier, LossLandscapeDisplay, SaliencyDisplay
 from robustfit.exceptions import ImageShapeError, PixelRangeError
 from robustfit.nets import MLP, SmallCNN, default_classifier
 
@@ -76,6 +76,19 @@ def test_batch_norms_are_interpolated(digits):
         net, net, digits[0][:20], digits[1][:20], eps=0, n_points=2
     )
     assert np.isfinite(display.landscape.loss).all()
+
+
+def test_the_estimator_around_a_net_does_not_matter(digits, fitted_net):
+    X, y, _, _ = digits
+    robust = AdversarialClassifier(0.02, n_steps=1, n_epochs=1, random_state=0)
+    robust.fit(X[:50], np.arange(50) % 10)
+    losses = [
+        LossLandscapeDisplay.from_estimators(
+            *ends, X, y, eps=0.0, n_points=3
+        ).landscape.loss[0]
+        for ends in ((robust, fitted_net), (fitted_net, robust))
+    ]
+    assert np.allclose(losses[0], losses[1][::-1], rtol=1e-4)
 
 
 def test_nets_of_other_shapes_are_refused(digits, fitted_net):
