@@ -207,9 +207,9 @@ class RobustFeatureExtractor(_FeatureExtractor):
     An image's result depends on the image, the net and the seed, not on the other
     images of its batch, up to rounding of float32.
 
-    A representation that (nearly) determines the image leaves nothing out: x_r is then
-    x again, and D_R teaches what D does. That is so for the default net on small grey
-    images; see the user guide.
+    A representation that (nearly) determines the image leaves little out, and D_R then
+    teaches what D does. With the default net on small grey images nets trained on D_R
+    are hardly more robust than those trained on D; see the user guide for figures.
 
     References
     ----------
