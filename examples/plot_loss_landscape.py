@@ -75,7 +75,7 @@ plt.show()
 # Around an input
 # ---------------
 # One test image, moved along the gradient of its loss and along a random direction.
-# The scales differ: the robust net's loss hardly rises. Smooth surfaces speak against
+# The scales differ: the robust net's loss rises far less. Smooth surfaces speak against
 # masked gradients; :func:`~robustfit.check_gradient_masking` tests it.
 
 figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")

@@ -1,4 +1,5 @@
 import matplotlib
+import matplotlib.pyplot
 import numpy as np
 import pytest
 import torch
@@ -10,6 +11,12 @@ from robustfit.exceptions import ImageShapeError, PixelRangeError
 from robustfit.nets import MLP, SmallCNN, default_classifier
 
 matplotlib.use("agg")
+
+
+@pytest.fixture(autouse=True)
+def _close_figures():
+    yield
+    matplotlib.pyplot.close("all")
 
 
 def linear(weight):

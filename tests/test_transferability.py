@@ -1,4 +1,5 @@
 import matplotlib
+import matplotlib.pyplot
 import numpy as np
 import pytest
 import torch
@@ -14,6 +15,12 @@ from robustfit import (
 from robustfit.exceptions import NotDifferentiableError, PixelRangeError
 
 matplotlib.use("agg")
+
+
+@pytest.fixture(autouse=True)
+def _close_figures():
+    yield
+    matplotlib.pyplot.close("all")
 
 
 def line(weight, bias=0.0):
