@@ -6,6 +6,7 @@ scorers attack a fitted estimator and report what survives.
 
 from robustfit import _differentiable_sklearn  # noqa: F401  (registers with as_torch)
 from robustfit.adversarial_dataset import AdversarialDataset, NoisyDataset
+from robustfit.adversarial_relabeler import AdversarialRelabeler
 from robustfit.adversarial_training import AdversarialClassifier, AdversarialNet
 from robustfit.black_box import as_black_box
 from robustfit.dataset_diagnostics import (
@@ -30,10 +31,15 @@ from robustfit.input_distribution_studies import (
     robustness_by_transform,
     robustness_by_width,
 )
+from robustfit.loss_landscape_display import LossLandscapeDisplay
 from robustfit.masking import (
     GradientMaskingReport,
     MaskingCheck,
     check_gradient_masking,
+)
+from robustfit.robust_features import (
+    NonRobustFeatureExtractor,
+    RobustFeatureExtractor,
 )
 from robustfit.robustified_classifier import (
     RobustifiedClassifier,
@@ -45,6 +51,7 @@ from robustfit.robustness_curve_displays import (
     TransformRobustnessDisplay,
     WidthRobustnessDisplay,
 )
+from robustfit.saliency import SaliencyDisplay
 from robustfit.scorers import (
     PredictionRobustnessReport,
     RobustAccuracyScorer,
@@ -67,14 +74,19 @@ from robustfit.theory import (
 )
 from robustfit.threat_model import ThreatModel
 from robustfit.torch_classifier import TorchClassifier, as_torch, transformer_as_torch
+from robustfit.transferability import Transferability, transferability_matrix
+from robustfit.transferability_display import TransferabilityDisplay
 
 __version__ = "0.1.0"
 
 __all__ = [
     # robustifiers
     "AdversarialDataset",
+    "AdversarialRelabeler",
     "NoisyDataset",
+    "NonRobustFeatureExtractor",
     "RobustDatasetLearner",
+    "RobustFeatureExtractor",
     "RobustSampler",
     "RobustifiedClassifier",
     "as_sampler",
@@ -100,6 +112,12 @@ __all__ = [
     "minimal_distances",
     "robust_accuracy_score",
     "security_curve",
+    # transfer, loss landscapes and saliency
+    "LossLandscapeDisplay",
+    "SaliencyDisplay",
+    "Transferability",
+    "TransferabilityDisplay",
+    "transferability_matrix",
     # theory
     "FeatureUsefulnessDisplay",
     "RobustGaussianClassifier",

@@ -182,11 +182,7 @@ class ThreatModel:
             return gradient.sign()
         if self.norm == "l1":
             return _sparse_sign(gradient, _L1_STEP_SHARE)
-        # Scaled by the largest entry first: squares of tiny gradients underflow.
-        axes = tuple(range(1, gradient.ndim))
-        largest = gradient.abs().amax(axes, keepdim=True) if axes else gradient.abs()
-        scaled = gradient / torch.where(largest > 0, largest, 1.0)
-        return scaled / _l2(scaled).clamp_min(1e-12)
+        return _l2_direction(gradient)
 
     def ascent_step(self, x_adv, gradient, step_size):
         """Take one step of length ``step_size`` in the steepest direction.
@@ -194,6 +190,13 @@ class ThreatModel:
         The result is not projected: call :meth:`project` with the natural input.
         """
         return x_adv + step_size * self.steepest_direction(gradient)
+
+    def l2_descent_step(self, x, gradient, step_size):
+        """Step down by the l2 length ``step_size``, within the range, not the ball.
+
+        What moves images that no budget holds, whatever ``norm`` is.
+        """
+        return self.clip(x - step_size * _l2_direction(gradient))
 
     def distance(self, x_adv, x):
         """Return the norm of ``x_adv - x``, one number a sample, shape (n_samples,)."""
@@ -268,6 +271,15 @@ def _l2(delta):
     """L2 norm of each sample, shaped to broadcast against it."""
     norm = torch.linalg.vector_norm(delta.reshape(len(delta), -1), dim=1)
     return norm.reshape(-1, *[1] * (delta.ndim - 1))
+
+
+def _l2_direction(gradient):
+    """Return each sample's gradient with l2 norm one, or zero where it vanishes."""
+    # Scaled by the largest entry first: squares of tiny gradients underflow.
+    axes = tuple(range(1, gradient.ndim))
+    largest = gradient.abs().amax(axes, keepdim=True) if axes else gradient.abs()
+    scaled = gradient / torch.where(largest > 0, largest, 1.0)
+    return scaled / _l2(scaled).clamp_min(1e-12)
 
 
 def _sparse_sign(gradient, share):

@@ -10,6 +10,7 @@ from functools import singledispatch
 import numpy as np
 import skorch
 import torch
+from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
@@ -83,8 +84,9 @@ def as_torch(estimator):
         ``MLPClassifier``, ``SVC``, ``GaussianNB``, ``KernelRidge`` on one-hot labels,
         soft ``VotingClassifier`` or sigmoid ``CalibratedClassifierCV``; a
         ``RobustifiedClassifier``; a ``Pipeline`` whose earlier steps are robustifiers,
-        scalers, ``PCA`` or ``Normalizer``; a search CV (its ``best_estimator_``); or
-        a ``torch.nn.Module`` that returns logits.
+        scalers, ``PCA`` or ``Normalizer``; a search CV (its ``best_estimator_``); a
+        ``FrozenEstimator`` around one of these; or a ``torch.nn.Module`` that returns
+        logits.
 
     Returns
     -------
@@ -143,6 +145,11 @@ def _(estimator: nn.Module):
     return TorchClassifier(
         estimator, device="cpu" if parameter is None else parameter.device
     )
+
+
+@as_torch.register
+def _(estimator: FrozenEstimator):
+    return as_torch(estimator.estimator)
 
 
 @as_torch.register

@@ -6,8 +6,11 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from robustfit import (
     AdversarialClassifier,
     AdversarialDataset,
+    AdversarialRelabeler,
     NoisyDataset,
+    NonRobustFeatureExtractor,
     RobustDatasetLearner,
+    RobustFeatureExtractor,
     RobustifiedClassifier,
 )
 from robustfit._base import TrainingSetRewriter
@@ -19,6 +22,17 @@ REWRITER_EXEMPTIONS = {
     "check_transformer_general": "fit_transform rewrites the training set",
     "check_transformer_data_not_an_array": "fit_transform rewrites the training set",
 }
+
+
+# Its labels are never those of y, so fit_transform raises whatever it is asked for.
+RELABELER_EXEMPTIONS = dict.fromkeys(
+    (
+        "check_fit_score_takes_y",
+        "check_pipeline_consistency",
+        "check_transformer_preserve_dtypes",
+    ),
+    "fit_transform cannot return other labels",
+)
 
 
 def small_learner(**parameters):
@@ -46,12 +60,23 @@ ESTIMATORS = [
     ),
     NoisyDataset(clip_range=None, scale=0.1, random_state=0),
     NoisyDataset(kind="sign", clip_range=None, scale=0.1, random_state=0),
+    RobustFeatureExtractor(
+        eps=0.1,
+        clip_range=None,
+        estimator=AdversarialClassifier(eps=0.1, clip_range=None, n_epochs=1),
+        n_steps=3,
+        random_state=0,
+    ),
+    NonRobustFeatureExtractor(clip_range=None, n_steps=3, random_state=0),
+    AdversarialRelabeler(clip_range=None, n_steps=2, random_state=0),
     RobustGaussianClassifier(),
     RobustifiedClassifier(small_learner(), LogisticRegression()),
 ]
 
 
 def exemptions(estimator):
+    if isinstance(estimator, AdversarialRelabeler):
+        return REWRITER_EXEMPTIONS | RELABELER_EXEMPTIONS
     if isinstance(estimator, TrainingSetRewriter):
         return REWRITER_EXEMPTIONS
     return {}
