@@ -1,0 +1,94 @@
+"""What the documentation's own extensions promise: no network, no result, no failure."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+DOCS = Path(__file__).parents[1] / "docs"
+pytest.importorskip("sphinx")
+sys.path.insert(0, str(DOCS / "_ext"))
+
+import inventories  # noqa: E402
+import measured  # noqa: E402
+
+
+@pytest.fixture
+def served(tmp_path):
+    """A folder that stands for a documentation site with an inventory."""
+    (tmp_path / "objects.inv").write_bytes(inventories.HEADER + b" 2\n")
+    return f"{tmp_path.as_uri()}/"
+
+
+def test_an_inventory_is_fetched_once_and_kept(served, tmp_path, monkeypatch):
+    folder = tmp_path / "kept"
+    mapping = inventories.fetch_inventories(folder, {"project": served})
+    assert mapping == {"project": (served, str(folder / "project.inv"))}
+    monkeypatch.setenv("ROBUSTFIT_DOCS_OFFLINE", "1")
+    assert inventories.fetch_inventories(folder, {"project": served}) == mapping
+    assert inventories.fetch_inventories(folder, {"other": served}) == {}
+
+
+def test_without_a_network_there_is_one_attempt_and_no_mapping(tmp_path, monkeypatch):
+    attempts = []
+
+    def unreachable(address, timeout):
+        attempts.append(address)
+        raise OSError("no route")
+
+    monkeypatch.setattr(inventories.urllib.request, "urlopen", unreachable)
+    assert inventories.fetch_inventories(tmp_path / "kept") == {}
+    assert len(attempts) == 1
+
+
+def test_what_is_no_inventory_is_not_kept(tmp_path):
+    (tmp_path / "objects.inv").write_bytes(b"<html>log in</html>")
+    address = f"{tmp_path.as_uri()}/"
+    assert inventories.fetch_inventories(tmp_path / "kept", {"p": address}) == {}
+
+
+ROWS = [
+    {"set": "natural", "n": "1000", "seed": "0", "AA": "0.4", "note": ""},
+    {"set": "learned*", "n": "1000", "seed": "0", "AA": "36.123456", "note": ""},
+]
+
+
+def test_columns_that_say_the_same_become_one_line():
+    varying, constant = measured.split_columns(ROWS)
+    assert varying == ["set", "AA"]
+    assert constant == {"n": "1000", "seed": "0"}
+    assert measured.split_columns(ROWS[:1])[0] == ["set", "n", "seed", "AA"]
+    assert measured.split_columns(ROWS, hide=["AA"])[0] == ["set"]
+    text = "\n".join(measured.table_as_rst("name.csv", ROWS))
+    assert "In every row: n 1000; seed 0." in text
+    assert r"learned\*" in text
+    assert "- 36.12\n" in text + "\n"
+
+
+def test_no_results_is_a_command_and_no_failure(tmp_path):
+    lines = measured.result_as_rst("kip", command="python kip.py", folder=tmp_path)
+    assert any("Not yet run" in line for line in lines)
+    assert any("python kip.py" in line for line in lines)
+
+
+def test_files_of_a_benchmark_are_found(tmp_path):
+    (tmp_path / "kip").mkdir()
+    for name in ("kip.csv", "kip_speed.csv", "kip/more.csv", "kipper.csv"):
+        (tmp_path / name).write_text("a,b\n1,2\n3,4\n")
+    (tmp_path / "kip_empty.csv").write_text("a,b\n")
+    found = measured.find_tables("kip", tmp_path)
+    assert sorted(found) == ["kip.csv", "kip/more.csv", "kip_speed.csv"]
+    (tmp_path / "kip" / "results.csv").write_text("a,b\n5,6\n")
+    found = measured.find_tables("kip", tmp_path)
+    assert sorted(found) == ["kip.csv", "kip/results.csv", "kip_speed.csv"]
+
+
+def test_cells_stand_in_for_a_missing_table(tmp_path):
+    (tmp_path / "kip").mkdir()
+    (tmp_path / "kip" / "cell.json").write_text('{"a": 1.5, "curve": [1, 2], "b": "x"}')
+    assert measured.find_tables("kip", tmp_path) == {"kip": [{"a": "1.5", "b": "x"}]}
+
+
+def test_rows_are_selected():
+    assert measured.select(ROWS, {"set": "natural"}) == ROWS[:1]
+    assert measured.select(ROWS, {}) == ROWS
