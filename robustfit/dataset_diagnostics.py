@@ -215,6 +215,10 @@ def pixel_histogram(X, *, bins=32, clip_range=(0.0, 1.0)):
     PixelRangeError
         If ``X`` leaves ``clip_range``.
 
+    See Also
+    --------
+    PixelHistogramDisplay : Draws it.
+
     Examples
     --------
     >>> from robustfit import pixel_histogram

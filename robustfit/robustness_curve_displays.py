@@ -120,9 +120,11 @@ class TransformRobustnessDisplay(_RobustnessCurveDisplay):
 
         Parameters
         ----------
-        estimator, transforms, X, y, **parameters
+        estimator, transforms, X, y
             Of :func:`robustness_by_transform`.
         ax : matplotlib Axes or None, default=None
+        **parameters
+            Of :func:`robustness_by_transform`.
 
         Returns
         -------
@@ -174,9 +176,11 @@ class WidthRobustnessDisplay(_RobustnessCurveDisplay):
 
         Parameters
         ----------
-        estimator, X, y, **parameters
+        estimator, X, y
             Of :func:`robustness_by_width`.
         ax : matplotlib Axes or None, default=None
+        **parameters
+            Of :func:`robustness_by_width`.
 
         Returns
         -------
@@ -226,9 +230,11 @@ class TrainingSizeRobustnessDisplay(_RobustnessCurveDisplay):
 
         Parameters
         ----------
-        estimator, X, y, **parameters
+        estimator, X, y
             Of :func:`robustness_by_training_size`.
         ax : matplotlib Axes or None, default=None
+        **parameters
+            Of :func:`robustness_by_training_size`.
 
         Returns
         -------

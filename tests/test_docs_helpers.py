@@ -1,4 +1,4 @@
-"""What the documentation's own extensions promise: no network, no result, no failure."""
+"""What the documentation's own extensions promise: no network, no failure."""
 
 import sys
 from pathlib import Path

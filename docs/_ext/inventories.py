@@ -3,8 +3,8 @@
 ``sphinx.ext.intersphinx`` fetches the inventories itself and warns when one is out of
 reach, a warning without a type that ``suppress_warnings`` could name; with warnings as
 errors a build without a network would fail. So the inventories are fetched here, kept
-next to the build and handed to intersphinx as files. What cannot be had is left out, and
-its references become plain text.
+next to the build and handed to intersphinx as files. What cannot be had is left out,
+and its references become plain text.
 """
 
 import os

@@ -33,8 +33,12 @@ def find_tables(name, folder=RESULTS):
     paths = sorted(paths) + (summary or inside)
     tables = {path: read_csv(path) for path in paths}
     if not any(tables.values()):
-        cells = [json.loads(p.read_text()) for p in sorted((folder / name).glob("*.json"))]
-        tables = {folder / name: [_flat(cell) for cell in cells if isinstance(cell, dict)]}
+        cells = [
+            json.loads(p.read_text()) for p in sorted((folder / name).glob("*.json"))
+        ]
+        tables = {
+            folder / name: [_flat(cell) for cell in cells if isinstance(cell, dict)]
+        }
     return {str(p.relative_to(folder)): rows for p, rows in tables.items() if rows}
 
 
@@ -125,7 +129,11 @@ class Measured(SphinxDirective):
     def run(self):
         """Return the nodes of the tables."""
         name = self.arguments[0]
-        for path in (RESULTS, *RESULTS.glob(f"{name}*"), *RESULTS.glob(f"{name}/*.csv")):
+        for path in (
+            RESULTS,
+            *RESULTS.glob(f"{name}*"),
+            *RESULTS.glob(f"{name}/*.csv"),
+        ):
             if path.is_file():
                 self.env.note_dependency(str(path))
         hide = [part.strip() for part in self.options.get("hide", "").split(",")]
