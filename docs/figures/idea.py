@@ -81,8 +81,8 @@ def show_image(ax, image, title):
     ax.set_title(title, fontsize=10)
 
 
-def draw(measured, theme):
-    """Return the figure in the colours of a theme."""
+def draw(measured, theme, *, tall=False):
+    """Return the figure in the colours of a theme; tall is for telephones."""
     ink, (bad, good) = INK[theme], COLORS[theme]
     look = {
         "text.color": ink,
@@ -93,8 +93,12 @@ def draw(measured, theme):
         "font.size": 10,
     }
     with rc_context(look):
-        figure = plt.figure(figsize=(11, 3.1), layout="constrained")
-        parts = figure.subfigures(1, 3, width_ratios=[1, 1.25, 1.15], wspace=0.04)
+        size, heights = ((4.6, 8.8), [1, 1, 1.2]) if tall else ((11, 3.1), [1])
+        shape, widths = ((3, 1), [1]) if tall else ((1, 3), [1, 1.25, 1.15])
+        figure = plt.figure(figsize=size, layout="constrained")
+        parts = figure.subfigures(
+            *shape, width_ratios=widths, height_ratios=heights, wspace=0.04, hspace=0.05
+        )
         draw_attack(parts[0], measured["attack"], bad)
         draw_rewriting(parts[1], measured["rows"], good)
         draw_curves(parts[2], measured["curves"], (bad, good), ink)
@@ -146,11 +150,13 @@ def main():
     for theme in INK:
         figure = draw(measured, theme)
         figure.savefig(TARGET / f"idea_{theme}.png", dpi=130, transparent=True)
+        tall = draw(measured, theme, tall=True)
+        tall.savefig(TARGET / f"idea_tall_{theme}.png", dpi=130, transparent=True)
         if theme == "light":
             for part in (figure, *figure.subfigs):
                 part.set_facecolor("white")
             figure.savefig(TARGET.parent / "idea.png", dpi=110)
-        plt.close(figure)
+        plt.close("all")
 
 
 if __name__ == "__main__":
