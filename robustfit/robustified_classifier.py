@@ -56,7 +56,7 @@ class RobustifiedClassifier(
         The labels.
     n_features_in_ : int
         Numbers in a (flattened) sample.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (n_features,)
         Names of the columns, where X has such.
 
     See Also

@@ -1,6 +1,8 @@
 """What the documentation's own extensions promise: no network, no failure."""
 
+import re
 import sys
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
@@ -92,3 +94,28 @@ def test_cells_stand_in_for_a_missing_table(tmp_path):
 def test_rows_are_selected():
     assert measured.select(ROWS, {"set": "natural"}) == ROWS[:1]
     assert measured.select(ROWS, {}) == ROWS
+
+
+def test_the_papers_figures_stand_beside_ours():
+    found = measured.put_beside(ROWS, "set | paper | natural=8.28; other=1")
+    assert [row["paper"] for row in found] == ["8.28", ""]
+    assert measured.put_beside(ROWS, "absent | paper | natural=8.28") == ROWS
+    assert measured.put_beside(ROWS, "") == ROWS
+
+
+def test_one_file_of_several(tmp_path):
+    for name in ("a_one.csv", "a_two.csv"):
+        (tmp_path / name).write_text("x,y\n1,nan\n3,4\n")
+    lines = measured.result_as_rst("a", command="", files="*_two.csv", folder=tmp_path)
+    text = "\n".join(lines)
+    assert "a_two.csv" in text
+    assert "a_one.csv" not in text
+    assert "nan" not in text
+
+
+def test_every_example_is_in_a_section_of_the_gallery():
+    page = (DOCS / "examples.rst").read_text()
+    patterns = re.findall(r"\.\./examples/(\S+)", page)
+    examples = [path.name for path in (DOCS.parent / "examples").glob("plot_*.py")]
+    homeless = [e for e in examples if not any(fnmatch(e, p) for p in patterns)]
+    assert not homeless, "add them to a section of docs/examples.rst"

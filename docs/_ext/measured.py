@@ -4,19 +4,22 @@
 
     .. measured:: robust_dataset
        :command: python benchmarks/robust_dataset.py --data mnist
+       :files: robust_dataset/results.csv
        :hide: seconds_set, seconds_training
        :where: data=mnist
+       :beside: set | paper % | natural=8.28; learned=52.36
 
 It takes ``benchmarks/results/NAME.csv``, ``NAME_*.csv`` and ``NAME/*.csv`` (of a folder
 with a ``results.csv`` only that one), or else the cells ``NAME/*.json``. Columns that
 say the same in every row (n, seed, hardware, versions, date) become a line above the
-table, so that a telephone can show the rest. Where nothing was measured yet, the page
-says so, with the command.
+table, so that a telephone can show the rest. ``:beside:`` adds a column: what the paper has for the value
+that a column has. Where nothing was measured yet, the page says so, with the command.
 """
 
 import csv
 import json
 import re
+from fnmatch import fnmatch
 from pathlib import Path
 
 from docutils.parsers.rst import directives
@@ -76,9 +79,20 @@ def split_columns(rows, hide=()):
     return varying, constant
 
 
+def put_beside(rows, beside):
+    """Return the rows with the paper's figures, where the rows have the column."""
+    if not beside:
+        return rows
+    column, heading, values = (part.strip() for part in beside.split("|"))
+    figures = dict(pair.strip().split("=") for pair in values.split(";"))
+    if not any(row.get(column) in figures for row in rows):
+        return rows
+    return [row | {heading: figures.get(row.get(column), "")} for row in rows]
+
+
 def as_shown(value):
     """Return a cell's text: numbers with at most four digits that matter."""
-    value = value or ""
+    value = "" if value in (None, "nan") else value
     if re.fullmatch(r"-?\d+\.\d{3,}", value):
         value = f"{float(value):.4g}"
     return re.sub(r"([\\*`|_])", r"\\\1", value)
@@ -103,12 +117,14 @@ def title(column):
     return column.replace("_", " ").strip()
 
 
-def result_as_rst(name, *, command, hide=(), where=None, folder=RESULTS):
+def result_as_rst(
+    name, *, command, hide=(), where=None, files="*", beside="", folder=RESULTS
+):
     """Return all tables of a benchmark, or the command that makes them."""
     lines = []
     for file, rows in find_tables(name, folder).items():
-        rows = select(rows, where or {})
-        if rows:
+        rows = put_beside(select(rows, where or {}), beside)
+        if rows and fnmatch(file, files):
             lines += table_as_rst(file, rows, hide)
     if not lines:
         lines = [".. admonition:: Not yet run", ""]
@@ -122,7 +138,9 @@ class Measured(SphinxDirective):
     required_arguments = 1
     option_spec = {
         "command": directives.unchanged_required,
+        "files": directives.unchanged,
         "hide": directives.unchanged,
+        "beside": directives.unchanged,
         "where": directives.unchanged,
     }
 
@@ -142,6 +160,8 @@ class Measured(SphinxDirective):
             name,
             command=self.options["command"],
             hide=hide,
+            files=self.options.get("files", "*"),
+            beside=self.options.get("beside", ""),
             where={k.strip(): v.strip() for k, v in (p for p in where if len(p) == 2)},
         )
         return self.parse_text_to_nodes("\n".join(lines))
