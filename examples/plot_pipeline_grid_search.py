@@ -7,11 +7,12 @@ others. Which ``eps`` should a training set be learned for, if the adversary has
 Not the same one, as a rule: sets learned for a smaller budget keep more natural
 accuracy, sets for a larger one may be more robust. Robust accuracy is the score.
 
-Data: 700 of scikit-learn's digits (8x8 pixels in [0, 1]); every seed is 0.
+Data: 1,200 of scikit-learn's digits (8x8 pixels in [0, 1]); every seed is 0.
 """
 
 import matplotlib.pyplot as plt
 import torch
+from sklearn.base import clone
 from sklearn.datasets import load_digits
 from sklearn.model_selection import GridSearchCV, StratifiedKFold, train_test_split
 from sklearn.pipeline import Pipeline
@@ -25,7 +26,7 @@ torch.set_num_threads(1)  # nets this small gain nothing from more
 X, y = load_digits(return_X_y=True)
 X = (X / 16).astype("float32").reshape(-1, 1, 8, 8)
 X_train, X_test, y_train, y_test = train_test_split(
-    X, y, train_size=700, test_size=200, random_state=0, stratify=y
+    X, y, train_size=1000, test_size=200, random_state=0, stratify=y
 )
 
 # %%
@@ -35,13 +36,13 @@ X_train, X_test, y_train, y_test = train_test_split(
 # ``RobustDatasetLearner`` in its place and the lines stay the same. A scorer that
 # returns several numbers needs ``refit`` to name the one that decides.
 
-net = default_classifier((1, 8, 8), 10, max_epochs=25)
+net = default_classifier((1, 8, 8), 10, max_epochs=35)
 pipe = Pipeline([("robustify", NoisyDataset(random_state=0)), ("clf", net)])
 torch.manual_seed(0)
 search = GridSearchCV(
     pipe,
-    {"robustify__eps": [0.0, 0.05, 0.1, 0.15, 0.2]},
-    cv=StratifiedKFold(3, shuffle=True, random_state=0),
+    {"robustify__eps": [0.0, 0.05, 0.1, 0.2]},
+    cv=StratifiedKFold(2, shuffle=True, random_state=0),
     scoring=PredictionRobustnessReport(eps=EPS, n_steps=20),
     refit="robust_accuracy",
     error_score="raise",
@@ -75,10 +76,11 @@ plt.show()
 # %%
 # The number to report
 # --------------------
-# The search used PGD, which is fast and ranks. What is reported is AutoAttack's number,
-# on images that the search has not seen.
-for name, model in (("natural set", net.fit(X_train, y_train)), ("found", search)):
+# The search used PGD, which is fast and ranks. What is reported is AutoAttack's
+# number, on images that the search has not seen.
+natural = clone(net).fit(X_train, y_train)
+for name, model in (("natural set", natural), ("found", search)):
     survived = robust_accuracy_score(
-        model, X_test[:100], y_test[:100], attack="autoattack", eps=EPS
+        model, X_test[:60], y_test[:60], attack="autoattack", eps=EPS
     )
-    print(f"{name:<12} AutoAttack {survived:.1%}  (linf {EPS}, 100 test images)")
+    print(f"{name:<12} AutoAttack {survived:.1%}  (linf {EPS}, 60 test images)")

@@ -12,8 +12,9 @@
 It takes ``benchmarks/results/NAME.csv``, ``NAME_*.csv`` and ``NAME/*.csv`` (of a folder
 with a ``results.csv`` only that one), or else the cells ``NAME/*.json``. Columns that
 say the same in every row (n, seed, hardware, versions, date) become a line above the
-table, so that a telephone can show the rest. ``:beside:`` adds a column: what the paper has for the value
-that a column has. Where nothing was measured yet, the page says so, with the command.
+table, so that a telephone can show the rest. ``:beside:`` adds a column: what the paper
+has for each value of another column. Where nothing was measured yet, the page says so,
+with the command.
 """
 
 import csv

@@ -138,7 +138,8 @@ def draw_curves(part, curves, colors, ink):
         ax.plot(BUDGETS, curve, color=color, marker=marker, linewidth=2, label=name)
     ax.plot([EPS, EPS], [0, 1], color=ink, linewidth=0.8, linestyle=":")
     ax.set(xlabel="Budget eps (linf, pixels in [0, 1])", ylabel="Robust accuracy")
-    ax.set(ylim=(0, 1.22), yticks=[0, 0.25, 0.5, 0.75, 1], xlim=(0, BUDGETS[-1]))
+    ax.set(ylim=(0, 1.22), yticks=[0, 0.25, 0.5, 0.75, 1])
+    ax.set(xlim=(0, BUDGETS[-1]), xticks=BUDGETS)
     ax.spines[["top", "right"]].set_visible(False)
     ax.legend(loc="upper center", frameon=False, fontsize=9, labelcolor=ink)
 
