@@ -91,7 +91,7 @@ def draw_figures(app):
         pictures = list(target.glob(f"{script.stem}*.png"))
         made = min((p.stat().st_mtime for p in pictures), default=0)
         if made < script.stat().st_mtime:
-            runpy.run_path(str(script), run_name="__main__")
+            runpy.run_path(str(script))["main"]()
 
 
 def setup(app):

@@ -144,8 +144,8 @@ def draw_curves(part, curves, colors, ink):
     ax.legend(loc="upper center", frameon=False, fontsize=9, labelcolor=ink)
 
 
-def main():
-    """Draw the picture for both themes of the site."""
+def main(readme=None):
+    """Draw the picture for both themes of the site, and for the README."""
     TARGET.mkdir(parents=True, exist_ok=True)
     measured = measure()
     for theme in INK:
@@ -153,12 +153,10 @@ def main():
         figure.savefig(TARGET / f"idea_{theme}.png", dpi=130, transparent=True)
         tall = draw(measured, theme, tall=True)
         tall.savefig(TARGET / f"idea_tall_{theme}.png", dpi=130, transparent=True)
-        if theme == "light":
-            for part in (figure, *figure.subfigs):
-                part.set_facecolor("white")
-            figure.savefig(TARGET.parent / "idea.png", dpi=110)
+        if theme == "light" and readme is not None:
+            figure.savefig(readme, dpi=110, facecolor="white")
         plt.close("all")
 
 
 if __name__ == "__main__":
-    main()
+    main(readme=TARGET.parent / "idea.png")
