@@ -91,6 +91,15 @@ def test_cells_stand_in_for_a_missing_table(tmp_path):
     assert measured.find_tables("kip", tmp_path) == {"kip": [{"a": "1.5", "b": "x"}]}
 
 
+def test_hardware_comes_from_the_cells_where_the_table_is_silent(tmp_path):
+    (tmp_path / "kip").mkdir()
+    (tmp_path / "kip" / "table.csv").write_text("set,seed\nx,0\n")
+    (tmp_path / "kip" / "a.json").write_text('{"device": "a GPU", "seed": 0}')
+    (tmp_path / "kip" / "b.json").write_text('{"device": "CPU"}')
+    text = "\n".join(measured.result_as_rst("kip", command="", folder=tmp_path))
+    assert "Cells: device CPU, a GPU." in text
+
+
 def test_rows_are_selected():
     assert measured.select(ROWS, {"set": "natural"}) == ROWS[:1]
     assert measured.select(ROWS, {}) == ROWS

@@ -46,6 +46,17 @@ def find_tables(name, folder=RESULTS):
     return {str(p.relative_to(folder)): rows for p, rows in tables.items() if rows}
 
 
+def settings_of_cells(name, rows, folder=RESULTS):
+    """Return what the cells ``NAME/*.json`` know and the table's columns do not."""
+    cells = [json.loads(path.read_text()) for path in folder.glob(f"{name}/*.json")]
+    settings = {}
+    for key in ("n_test", "seed", "device", "torch", "date"):
+        values = {str(c[key]) for c in cells if isinstance(c, dict) and c.get(key)}
+        if values and not any(key in row for row in rows):
+            settings[key] = ", ".join(sorted(values))
+    return settings
+
+
 def read_csv(path):
     """Return the rows of a CSV file as dicts."""
     with path.open(newline="") as file:
@@ -99,13 +110,13 @@ def as_shown(value):
     return re.sub(r"([\\*`|_])", r"\\\1", value)
 
 
-def table_as_rst(name, rows, hide=()):
+def table_as_rst(name, rows, hide=(), settings=None):
     """Return a table, with what its rows have in common above it, as reST lines."""
     varying, constant = split_columns(rows, hide)
     lines = [f"From ``benchmarks/results/{name}``."]
-    if constant:
-        same = "; ".join(f"{title(k)} {as_shown(v)}" for k, v in constant.items())
-        lines.append(f"In every row: {same}.")
+    for start, known in (("In every row", constant), ("Cells", settings or {})):
+        same = "; ".join(f"{title(k)} {as_shown(v)}" for k, v in known.items())
+        lines += [f"{start}: {same}."] if same else []
     lines += ["", ".. list-table::", "   :header-rows: 1", ""]
     for row in [{name: title(name) for name in varying}, *rows]:
         cells = [as_shown(row.get(column)) for column in varying]
@@ -126,7 +137,8 @@ def result_as_rst(
     for file, rows in find_tables(name, folder).items():
         rows = put_beside(select(rows, where or {}), beside)
         if rows and fnmatch(file, files):
-            lines += table_as_rst(file, rows, hide)
+            settings = settings_of_cells(name, rows, folder)
+            lines += table_as_rst(file, rows, hide, settings)
     if not lines:
         lines = [".. admonition:: Not yet run", ""]
         lines += ["   The command that measures it::", "", f"       {command}", ""]
