@@ -9,11 +9,9 @@ os.environ.setdefault("MPLBACKEND", "agg")
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE / "_ext"))
 
-import matplotlib  # noqa: E402
 from inventories import fetch_inventories  # noqa: E402
 
 import robustfit  # noqa: E402
-from robustfit._display_style import FIGURE_SIZE, PALETTE  # noqa: E402
 
 project = "robustfit"
 copyright = "2026, the robustfit developers"
@@ -45,18 +43,11 @@ suppress_warnings = ["toc.empty_glob"]
 # ROBUSTFIT_DOCS_OFFLINE=1 does not even try.
 intersphinx_mapping = fetch_inventories(HERE / "_build" / "inventories")
 
-
-def use_own_style(gallery_conf, filename):
-    """Draw the figures of the gallery in the Displays' colours and size."""
-    matplotlib.rcParams["axes.prop_cycle"] = matplotlib.cycler(color=PALETTE)
-    matplotlib.rcParams["figure.figsize"] = FIGURE_SIZE
-
-
 sphinx_gallery_conf = {
     "examples_dirs": ["../examples"],
     "gallery_dirs": ["gallery"],
     "filename_pattern": r"plot_",
-    "reset_modules": ("matplotlib", "seaborn", use_own_style),
+    "reset_modules": ("matplotlib", "gallery_style.use_own_style"),
     "abort_on_example_error": True,
     "show_memory": False,
     "min_reported_time": 0,
@@ -75,8 +66,6 @@ html_theme_options = {
     "navigation_with_keys": False,
     "secondary_sidebar_items": ["page-toc"],
     "header_links_before_dropdown": 6,
-    "pygments_light_style": "a11y-high-contrast-light",
-    "pygments_dark_style": "a11y-high-contrast-dark",
 }
 
 

@@ -128,3 +128,42 @@ def test_every_example_is_in_a_section_of_the_gallery():
     examples = [path.name for path in (DOCS.parent / "examples").glob("plot_*.py")]
     homeless = [e for e in examples if not any(fnmatch(e, p) for p in patterns)]
     assert not homeless, "add them to a section of docs/examples.rst"
+
+
+def find_page(target, page):
+    """Return the source of the page that a ``:doc:`` target means."""
+    base = DOCS if target.startswith("/") else page.parent
+    path = (base / target.lstrip("/")).resolve()
+    if path.parent.name == "gallery" and path.name.startswith("plot_"):
+        return DOCS.parent / "examples" / f"{path.name}.py"
+    if path.name == "index" and path.parent.name == "gallery":
+        return DOCS.parent / "examples" / "README.rst"
+    return path.with_name(path.name + ".rst")
+
+
+PAGES = sorted(
+    path
+    for path in DOCS.rglob("*.rst")
+    if not {"_build", "_templates", "gallery", "generated"}
+    & set(path.relative_to(DOCS).parts)
+)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(DOCS)))
+def test_links_between_pages_lead_somewhere(page):
+    targets = re.findall(r":doc:`(?:[^`<]*<)?([^`<>]+)>?`", page.read_text())
+    lost = [target for target in targets if not find_page(target, page).exists()]
+    assert not lost
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(DOCS)))
+def test_pages_are_in_a_table_of_contents(page):
+    name = page.relative_to(DOCS).with_suffix("").as_posix()
+    if name == "index":
+        return
+    entries = set()
+    for other in PAGES:
+        folder = other.parent.relative_to(DOCS).as_posix()
+        for entry in re.findall(r"^   ([\w/*]+)$", other.read_text(), re.MULTILINE):
+            entries.add(entry if folder == "." else f"{folder}/{entry}")
+    assert any(fnmatch(name, entry) for entry in entries)
