@@ -141,11 +141,11 @@ def find_page(target, page):
     return path.with_name(path.name + ".rst")
 
 
+NO_PAGES = {"_build", "_templates", "gallery", "generated"}
 PAGES = sorted(
     path
     for path in DOCS.rglob("*.rst")
-    if not {"_build", "_templates", "gallery", "generated"}
-    & set(path.relative_to(DOCS).parts)
+    if not NO_PAGES & set(path.relative_to(DOCS).parts)
 )
 
 

@@ -1,6 +1,6 @@
 """The gallery's figures look like the Displays.
 
-Named by its path in ``conf.py``: a function there could not be pickled, and Sphinx warns.
+Named by its path in ``conf.py``: Sphinx cannot pickle a function there, and warns.
 """
 
 import matplotlib
