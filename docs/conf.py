@@ -35,9 +35,6 @@ numpydoc_show_class_members = False
 numpydoc_class_members_toctree = False
 default_role = "literal"
 
-# The guide's table of contents names pages by pattern; one may have none yet.
-suppress_warnings = ["toc.empty_glob"]
-
 # Links to scikit-learn, skorch, torch and others where their inventories can be had;
 # without a network they become text and the build still passes (see the module).
 # ROBUSTFIT_DOCS_OFFLINE=1 does not even try.

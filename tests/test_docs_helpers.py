@@ -164,6 +164,6 @@ def test_pages_are_in_a_table_of_contents(page):
     entries = set()
     for other in PAGES:
         folder = other.parent.relative_to(DOCS).as_posix()
-        for entry in re.findall(r"^   ([\w/*]+)$", other.read_text(), re.MULTILINE):
+        for entry in re.findall(r"^   ([\w/*\[\]]+)$", other.read_text(), re.MULTILINE):
             entries.add(entry if folder == "." else f"{folder}/{entry}")
     assert any(fnmatch(name, entry) for entry in entries)
