@@ -35,6 +35,10 @@ def as_black_box(estimator, *, scores="auto"):
     ValueError
         For an unknown ``scores``.
 
+    See Also
+    --------
+    as_torch : For estimators with gradients.
+
     Examples
     --------
     >>> import torch

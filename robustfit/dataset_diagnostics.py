@@ -13,6 +13,7 @@ from sklearn.utils import gen_batches
 from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import check_array, check_X_y
 
+from robustfit._display_style import add_legend, color, get_axes, tidy
 from robustfit.exceptions import PixelRangeError
 from robustfit.threat_model import ThreatModel
 
@@ -214,6 +215,10 @@ def pixel_histogram(X, *, bins=32, clip_range=(0.0, 1.0)):
     PixelRangeError
         If ``X`` leaves ``clip_range``.
 
+    See Also
+    --------
+    PixelHistogramDisplay : Draws it.
+
     Examples
     --------
     >>> from robustfit import pixel_histogram
@@ -259,7 +264,7 @@ class PixelHistogramDisplay:
     >>> X, _ = load_digits(return_X_y=True)
     >>> display = PixelHistogramDisplay.from_images({"digits": X / 16}, bins=16)
     >>> display.ax_.get_ylabel()
-    'share of pixels'
+    'Share of pixels'
     """
 
     def __init__(self, shares, edges):
@@ -301,13 +306,12 @@ class PixelHistogramDisplay:
         -------
         PixelHistogramDisplay
         """
-        import matplotlib.pyplot as plt
-
-        if ax is None:
-            _, ax = plt.subplots()
-        for name, share in self.shares.items():
-            ax.stairs(share, self.edges, label=name, linewidth=1.5)
-        ax.set(yscale="log", xlabel="pixel value", ylabel="share of pixels")
-        ax.legend(loc="upper center")
+        ax = get_axes(ax)
+        for number, (name, share) in enumerate(self.shares.items()):
+            ax.stairs(share, self.edges, label=name, linewidth=1.8, color=color(number))
+        ax.set(yscale="log", xlabel="Pixel value (in units of X)")
+        ax.set_ylabel("Share of pixels")
+        tidy(ax)
+        add_legend(ax)
         self.ax_, self.figure_ = ax, ax.figure
         return self

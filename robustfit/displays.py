@@ -2,6 +2,13 @@
 
 import numpy as np
 
+from robustfit._display_style import (
+    add_legend,
+    budget_label,
+    color,
+    get_axes,
+    tidy,
+)
 from robustfit.security_curve import SecurityCurve, security_curve
 
 __all__ = ["SecurityCurveDisplay"]
@@ -110,19 +117,15 @@ class SecurityCurveDisplay:
         -------
         SecurityCurveDisplay
         """
-        import matplotlib.pyplot as plt
-
-        if ax is None:
-            _, ax = plt.subplots()
+        ax = get_axes(ax)
         name = self.name if name is None else name
-        line_kw = {"drawstyle": "steps-post", "label": name, **line_kw}
-        (self.line_,) = ax.plot(self.curve.eps, self.curve.accuracy, **line_kw)
-        norm = {"linf": "$\\ell_\\infty$", "l2": "$\\ell_2$", "l1": "$\\ell_1$"}
-        ax.set_xlabel(f"Budget eps ({norm.get(self.curve.norm, self.curve.norm)})")
-        ax.set_ylabel("Robust accuracy")
-        ax.set_ylim(0, 1.02)
+        drawn = {"drawstyle": "steps-post", "label": name, "linewidth": 1.8}
+        if not {"color", "c"} & set(line_kw):
+            drawn["color"] = color(len(ax.get_lines()))
+        (self.line_,) = ax.plot(self.curve.eps, self.curve.accuracy, **drawn | line_kw)
+        ax.set(xlabel=budget_label(self.curve.norm), ylabel="Robust accuracy")
+        tidy(ax, share="y")
         ax.set_xlim(left=0)
-        if line_kw["label"]:
-            ax.legend()
+        add_legend(ax, top=1)
         self.ax_, self.figure_ = ax, ax.figure
         return self

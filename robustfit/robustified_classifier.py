@@ -56,6 +56,8 @@ class RobustifiedClassifier(
         The labels.
     n_features_in_ : int
         Numbers in a (flattened) sample.
+    feature_names_in_ : ndarray of shape (n_features,)
+        Names of the columns, where X has such.
 
     See Also
     --------
@@ -216,6 +218,19 @@ class RobustSampler(BaseEstimator):
         The fitted robustifier.
     sample_indices_ : ndarray of shape (n_robust,)
         Rows of X that the learned rows started from.
+
+    See Also
+    --------
+    as_sampler : Returns one.
+    RobustifiedClassifier : The same without imbalanced-learn.
+
+    Examples
+    --------
+    >>> from robustfit import NoisyDataset, RobustSampler
+    >>> sampler = RobustSampler(NoisyDataset(eps=0.1, random_state=0))
+    >>> X_robust, y_robust = sampler.fit_resample([[0.0], [1.0]], ["a", "b"])
+    >>> y_robust.tolist()
+    ['a', 'b']
     """
 
     def __init__(self, robustifier):
@@ -257,6 +272,10 @@ def as_sampler(robustifier):
     RobustSampler
         It has ``fit_resample`` and no ``transform``: imbalanced-learn refuses objects
         that have both.
+
+    See Also
+    --------
+    RobustifiedClassifier : The same for plain scikit-learn.
 
     Examples
     --------

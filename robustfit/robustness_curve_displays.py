@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from robustfit._display_style import add_legend, get_axes, line_style, tidy
 from robustfit.input_distribution_studies import (
     robustness_by_training_size,
     robustness_by_transform,
@@ -39,52 +40,33 @@ class _RobustnessCurveDisplay:
         display
             Itself, with ``ax_``, ``figure_`` and ``lines_``.
         """
-        import matplotlib.pyplot as plt
-
-        if ax is None:
-            _, ax = plt.subplots()
+        ax = get_axes(ax)
         self.ax_, self.figure_, self.lines_ = ax, ax.figure, []
         places = self._places()
         for i, (name, scores) in enumerate(self.test_scores.items()):
             # Curves may coincide: the wider one below stays visible.
-            style = {"color": f"C{i}", "linewidth": max(1.0, 3.0 - i)}
-            label = name.replace("_", " ").replace("wrt", "w.r.t.")
+            width = max(1.0, 3.0 - i)
+            style = line_style(i) | {"linewidth": width, "markersize": 4 + width}
+            label = name.replace("_", " ").replace("wrt", "w.r.t.").capitalize()
             self._draw(places, scores, label=label, linestyle="-", **style)
             if self.train_scores is not None:
                 self._draw(places, self.train_scores[name], linestyle=":", **style)
-        ax.set(xlabel=self._xlabel, ylabel="share of samples", ylim=(-0.02, 1.02))
+        ax.set(xlabel=self._xlabel, ylabel="Share of samples")
         ax.set_xscale(self._xscale)
         ax.set_xticks(places, [str(point) for point in self.points])
         ax.minorticks_off()
-        self._add_legend()
+        tidy(ax, share="y")
+        title = None if self.train_scores is None else "dotted: training set"
+        add_legend(ax, top=1, title=title, title_fontsize="small")
         return self
 
-    def _draw(self, places, scores, *, color, linewidth, **style):
+    def _draw(self, places, scores, **style):
         mean, spread = scores.mean(1), scores.std(1)
-        self.lines_ += self.ax_.plot(
-            places,
-            mean,
-            color=color,
-            linewidth=linewidth,
-            marker="o",
-            markersize=4 + linewidth,
-            **style,
-        )
+        self.lines_ += self.ax_.plot(places, mean, **style)
         if scores.shape[1] > 1:
             self.ax_.fill_between(
-                places, mean - spread, mean + spread, color=color, alpha=0.15
+                places, mean - spread, mean + spread, color=style["color"], alpha=0.15
             )
-
-    def _add_legend(self):
-        """Put the legend above the axes, where it hides no point."""
-        self.ax_.legend(
-            title=None if self.train_scores is None else "dotted: training set",
-            loc="lower center",
-            bbox_to_anchor=(0.5, 1.0),
-            ncols=len(self.test_scores),
-            fontsize="small",
-            frameon=False,
-        )
 
     def _places(self):
         return np.asarray(self.points, dtype=float)
@@ -130,7 +112,7 @@ class TransformRobustnessDisplay(_RobustnessCurveDisplay):
     3
     """
 
-    _xlabel = "variant of the data set"
+    _xlabel = "Variant of the data set"
 
     @classmethod
     def from_estimator(cls, estimator, transforms, X, y, *, ax=None, **parameters):
@@ -138,9 +120,11 @@ class TransformRobustnessDisplay(_RobustnessCurveDisplay):
 
         Parameters
         ----------
-        estimator, transforms, X, y, **parameters
+        estimator, transforms, X, y
             Of :func:`robustness_by_transform`.
         ax : matplotlib Axes or None, default=None
+        **parameters
+            Of :func:`robustness_by_transform`.
 
         Returns
         -------
@@ -180,10 +164,10 @@ class WidthRobustnessDisplay(_RobustnessCurveDisplay):
     >>> display = WidthRobustnessDisplay(
     ...     points=[0.5, 1], test_scores={"robust_accuracy": np.array([[0.4], [0.6]])})
     >>> display.plot().ax_.get_xlabel()
-    'widen factor'
+    'Widen factor of the net'
     """
 
-    _xlabel = "widen factor"
+    _xlabel = "Widen factor of the net"
     _xscale = "log"
 
     @classmethod
@@ -192,9 +176,11 @@ class WidthRobustnessDisplay(_RobustnessCurveDisplay):
 
         Parameters
         ----------
-        estimator, X, y, **parameters
+        estimator, X, y
             Of :func:`robustness_by_width`.
         ax : matplotlib Axes or None, default=None
+        **parameters
+            Of :func:`robustness_by_width`.
 
         Returns
         -------
@@ -232,10 +218,10 @@ class TrainingSizeRobustnessDisplay(_RobustnessCurveDisplay):
     ...     points=[100, 300],
     ...     test_scores={"robust_accuracy": np.array([[0.4, 0.5], [0.6, 0.7]])})
     >>> display.plot().ax_.get_xlabel()
-    'training rows'
+    'Training rows'
     """
 
-    _xlabel = "training rows"
+    _xlabel = "Training rows"
     _xscale = "log"
 
     @classmethod
@@ -244,9 +230,11 @@ class TrainingSizeRobustnessDisplay(_RobustnessCurveDisplay):
 
         Parameters
         ----------
-        estimator, X, y, **parameters
+        estimator, X, y
             Of :func:`robustness_by_training_size`.
         ax : matplotlib Axes or None, default=None
+        **parameters
+            Of :func:`robustness_by_training_size`.
 
         Returns
         -------

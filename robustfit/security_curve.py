@@ -32,6 +32,11 @@ class SecurityCurve:
         are wrong already, infinite where none was found.
     norm : str
 
+    See Also
+    --------
+    security_curve : Measures one.
+    SecurityCurveDisplay : Draws one.
+
     Examples
     --------
     >>> import numpy as np
@@ -48,7 +53,19 @@ class SecurityCurve:
 
     @classmethod
     def from_distances(cls, distances, *, eps, norm="linf"):
-        """Return the curve of given minimal distances at the budgets ``eps``."""
+        """Return the curve of given minimal distances at the budgets ``eps``.
+
+        Parameters
+        ----------
+        distances : array-like of shape (n_samples,)
+            See :func:`minimal_distances`.
+        eps : array-like of shape (n_budgets,)
+        norm : {"linf", "l2", "l1"}, default="linf"
+
+        Returns
+        -------
+        SecurityCurve
+        """
         distances = np.asarray(distances, dtype=float)
         eps = np.sort(np.asarray(eps, dtype=float))
         accuracy = np.array([(distances > budget).mean() for budget in eps])

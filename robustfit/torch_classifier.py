@@ -40,6 +40,20 @@ class TorchClassifier:
     Notes
     -----
     Calling it returns logits; ``encode`` turns labels into columns of the logits.
+
+    See Also
+    --------
+    as_torch : Makes one of a fitted estimator.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from robustfit import TorchClassifier
+    >>> model = TorchClassifier(torch.nn.Linear(4, 2), classes=["cat", "dog"])
+    >>> model(torch.zeros(3, 4)).shape
+    torch.Size([3, 2])
+    >>> model.encode(["dog", "cat", "cow"])
+    tensor([ 1,  0, -1])
     """
 
     def __init__(
@@ -99,6 +113,11 @@ def as_torch(estimator):
     sklearn.exceptions.NotFittedError
         If the estimator is not fitted.
 
+    See Also
+    --------
+    transformer_as_torch : For the steps in front of a classifier.
+    as_black_box : For estimators without a differentiable form.
+
     Examples
     --------
     >>> from sklearn.datasets import load_digits
@@ -123,10 +142,35 @@ def as_torch(estimator):
 def transformer_as_torch(transformer):
     """Return a fitted transformer as a ``torch.nn.Module``, or None for the identity.
 
+    Parameters
+    ----------
+    transformer : fitted transformer
+        A robustifier or sampler (the identity), a transform of
+        :mod:`robustfit.image_transforms`, a scaler, ``PCA`` or ``Normalizer``.
+
+    Returns
+    -------
+    torch.nn.Module or None
+        Maps float32 inputs (n_samples, ...) to what ``transform`` returns.
+
     Raises
     ------
     NotDifferentiableError
         If it has no differentiable form.
+
+    See Also
+    --------
+    as_torch : For classifiers and whole pipelines.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import torch
+    >>> from sklearn.preprocessing import StandardScaler
+    >>> from robustfit import transformer_as_torch
+    >>> scaler = StandardScaler().fit(np.array([[0.0], [2.0]]))
+    >>> transformer_as_torch(scaler)(torch.tensor([[3.0]]))
+    tensor([[2.]])
     """
     raise NotDifferentiableError(
         f"{type(transformer).__name__} has no differentiable form in torch. Register "

@@ -18,6 +18,17 @@ class CosineSchedule(Callback):
 
     It reads ``max_epochs`` and counts epochs from where training begins, so
     ``partial_fit`` and ``set_params(max_epochs=...)`` get a schedule of their own.
+
+    See Also
+    --------
+    default_classifier : A net that is trained with it.
+
+    Examples
+    --------
+    >>> from robustfit.nets import CosineSchedule, default_classifier
+    >>> net = default_classifier((4,), 2)
+    >>> isinstance(net.callbacks[0][1], CosineSchedule)
+    True
     """
 
     def on_train_begin(self, net, **kwargs):
@@ -49,6 +60,20 @@ def default_classifier(image_shape, n_classes, *, max_epochs=10, device="cpu"):
     skorch.NeuralNetClassifier
         SGD with learning rate 0.05 on a cosine and momentum 0.9, batches of 128,
         shuffled, cross-entropy on logits, silent.
+
+    See Also
+    --------
+    CosineSchedule : Its learning rate.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from robustfit.nets import default_classifier
+    >>> X, y = load_digits(return_X_y=True)
+    >>> X = (X[:200] / 16).astype("float32").reshape(-1, 1, 8, 8)
+    >>> net = default_classifier((1, 8, 8), 10, max_epochs=2).fit(X, y[:200])
+    >>> net.predict(X[:3]).shape
+    (3,)
     """
     is_image = len(image_shape) == 3 and min(image_shape[1:]) >= 4
     if is_image:

@@ -18,6 +18,10 @@ class MLP(nn.Module):
     hidden : tuple of int, default=(256, 256)
         Width of each hidden layer.
 
+    See Also
+    --------
+    SmallCNN : For images of at least 4x4 pixels.
+
     Examples
     --------
     >>> import torch

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from robustfit._display_style import NEUTRAL, add_legend, color, get_axes, tidy
 from robustfit.theory.feature_usefulness import (
     _check_data,
     _FeatureDescent,
@@ -12,7 +13,11 @@ from robustfit.threat_model import ThreatModel
 
 __all__ = ["FeatureUsefulnessDisplay"]
 
-_COLORS = {"robust": "C0", "non-robust": "C3", "useless": "0.6"}
+_STYLES = {
+    "robust": {"color": color(0), "marker": "o"},
+    "non-robust": {"color": color(1), "marker": "^"},
+    "useless": {"color": NEUTRAL, "marker": "x", "linewidths": 0.8},
+}
 
 
 class FeatureUsefulnessDisplay:
@@ -143,22 +148,23 @@ class FeatureUsefulnessDisplay:
 
     def plot(self, ax=None):
         """Draw on ``ax``, or on new axes; return the display."""
-        import matplotlib.pyplot as plt
-
-        if ax is None:
-            _, ax = plt.subplots()
-        for kind, color in _COLORS.items():
+        ax = get_axes(ax)
+        for kind, style in _STYLES.items():
             chosen = self.kinds_ == kind
             ax.scatter(
                 self.usefulness[chosen],
                 self.robust_usefulness[chosen],
-                s=14,
-                color=color,
+                s=18,
                 label=f"{kind} ({chosen.sum()})",
+                **style,
             )
-        ax.axhline(0, color="black", linewidth=0.8)
-        ax.axvline(self.min_usefulness, color="black", linewidth=0.8, linestyle=":")
-        ax.set(xlabel="usefulness rho", ylabel="robust usefulness gamma")
-        ax.legend()
+        tidy(ax)
+        ax.axhline(0, color=NEUTRAL, linewidth=0.8)
+        ax.axvline(self.min_usefulness, color=NEUTRAL, linewidth=0.8, linestyle=":")
+        ax.set(
+            xlabel="Usefulness rho (correlation with the label)",
+            ylabel="Robust usefulness gamma",
+        )
+        add_legend(ax, columnspacing=0.8, handletextpad=0.2)
         self.ax_, self.figure_ = ax, ax.figure
         return self

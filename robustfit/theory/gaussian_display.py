@@ -2,6 +2,13 @@
 
 import numpy as np
 
+from robustfit._display_style import (
+    MARKERS,
+    NEUTRAL,
+    add_legend,
+    color,
+    get_axes,
+)
 from robustfit.theory.gaussian_classifier import RobustGaussianClassifier
 
 __all__ = ["RobustGaussianDisplay"]
@@ -95,23 +102,24 @@ class RobustGaussianDisplay:
         -------
         RobustGaussianDisplay
         """
-        import matplotlib.pyplot as plt
-
-        if ax is None:
-            _, ax = plt.subplots()
+        ax = get_axes(ax)
         model = self.estimator
         for number, label in enumerate(model.classes_):
-            color = f"C{number}"
+            look = {"color": color(number), "label": f"class {label}"}
             points = self.X[self.y == label]
-            ax.scatter(*points.T, s=5, alpha=0.3, color=color, label=f"class {label}")
+            ax.scatter(*points.T, s=8, alpha=0.3, marker=MARKERS[number], **look)
             mean = model.means_[number]
             natural = _ellipse(mean, model.covariance_, n_std)
             robust = _ellipse(mean, model.robust_covariance_, n_std)
-            ax.plot(*natural, "--", color=color, linewidth=1)
-            ax.plot(*robust, "-", color=color, linewidth=2)
-        ax.set(aspect="equal", title=f"eps = {model.eps:g}")
+            ax.plot(*natural, "--", color=color(number), linewidth=1)
+            ax.plot(*robust, "-", color=color(number), linewidth=2)
+        ax.set(aspect="equal", title=f"eps = {model.eps:g} (in units of X)")
         self._draw_boundary(ax)
-        ax.set(xlabel="feature 0", ylabel="feature 1")
+        ax.set(xlabel="Feature 0", ylabel="Feature 1")
+        ax.plot([], [], "--", color=NEUTRAL, label="natural covariance")
+        ax.plot([], [], "-", color=NEUTRAL, label="robust covariance")
+        ax.spines[["top", "right"]].set_visible(False)
+        add_legend(ax, columnspacing=0.8)
         self.ax_, self.figure_ = ax, ax.figure
         return self
 

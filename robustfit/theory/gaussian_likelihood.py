@@ -199,6 +199,10 @@ def gaussian_linear_accuracy(coef, mean, *, covariance, eps=0.0, norm="l2"):
     float
         ``Phi((coef . mean - eps ||coef||_dual) / sqrt(coef . covariance coef))``.
 
+    See Also
+    --------
+    RobustGaussianClassifier : Learns ``coef`` from data.
+
     Examples
     --------
     >>> from robustfit.theory import gaussian_linear_accuracy
