@@ -7,6 +7,8 @@ __all__ = [
     "FlatImagesWarning",
     "GradientMaskingWarning",
     "ImageShapeError",
+    "JitterWarning",
+    "MemoryBudgetError",
     "NotDifferentiableError",
     "PixelRangeError",
     "ProbabilityOutputWarning",
@@ -36,6 +38,14 @@ class NotDifferentiableError(TypeError):
 
 class RewrittenRowsError(TypeError):
     """A learned set has other rows or labels than ``y``; no transform can hold it."""
+
+
+class MemoryBudgetError(MemoryError):
+    """A computation needs more memory than there is; raised before it starts."""
+
+
+class JitterWarning(UserWarning):
+    """Cholesky needed a larger ridge than asked for: the kernel is indefinite."""
 
 
 class FlatImagesWarning(UserWarning):
