@@ -1,0 +1,157 @@
+"""What every neural kernel shares: numpy and torch in and out, scikit-learn's API."""
+
+import inspect
+
+import numpy as np
+import torch
+from sklearn.gaussian_process.kernels import Kernel
+
+from robustfit._torch_bridge import resolve_device, to_array, to_tensor
+from robustfit.kernels._blocks import BlockedKernel, fill_blocks, peak_bytes
+from robustfit.theory._checks import check_integer, check_number
+
+__all__ = ["NeuralKernel"]
+
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
+
+
+class NeuralKernel(Kernel):
+    """Base class of the kernels; subclasses describe one square block.
+
+    A subclass gives ``_plan(n_features)``: an object that fills a block of the kernel
+    and takes its vector-Jacobian product (see :mod:`robustfit.kernels._blocks`), and
+    ``_diagonal(x)``, the kernel of each row with itself, differentiable.
+    """
+
+    # Nothing is tuned by maximum likelihood: hyperparameters are fixed numbers.
+    def __init__(self, *, w_std, b_std, dtype, block_size, device):
+        self.w_std = w_std
+        self.b_std = b_std
+        self.dtype = dtype
+        self.block_size = block_size
+        self.device = device
+
+    def __call__(self, X, Y=None, eval_gradient=False):
+        """Return the kernel between the rows of X and those of Y.
+
+        Parameters
+        ----------
+        X : array or torch.Tensor of shape (n, n_features) or (n, channels, height, \
+width)
+        Y : array or torch.Tensor of shape (m, n_features) or more axes, default=None
+            ``None`` means ``Y = X``: half the work, and an exactly symmetric result.
+        eval_gradient : bool, default=False
+            Also return the gradient in the tuned hyperparameters, of which there are
+            none: an array (n, n, 0), as scikit-learn's Gaussian processes ask.
+
+        Returns
+        -------
+        array or torch.Tensor of shape (n, m)
+            Of ``dtype``; a tensor on the device of X, with a graph when X or Y has one.
+            Do not change it in place before the backward pass, which reads it.
+        """
+        if eval_gradient and Y is not None and Y is not X:
+            raise ValueError(
+                "eval_gradient needs Y=None: the gradient is that of K(X)."
+            )
+        if isinstance(X, torch.Tensor):
+            return self._evaluate(self._rows(X), self._rows(Y, X))
+        x = self._rows(self._to_tensor(X))
+        y = None if Y is None or Y is X else self._rows(self._to_tensor(Y), x)
+        with torch.no_grad():
+            K = to_array(self._evaluate(x, y))
+        return (K, np.empty((*K.shape, 0))) if eval_gradient else K
+
+    def diag(self, X):
+        """Return the kernel of each row with itself, shape (n,), in closed form."""
+        if isinstance(X, torch.Tensor):
+            self._check_parameters()
+            return self._diagonal(self._rows(X))
+        self._check_parameters()
+        with torch.no_grad():
+            return to_array(self._diagonal(self._rows(self._to_tensor(X))))
+
+    def is_stationary(self):
+        """Return False: the kernel depends on more than the difference of rows."""
+        return False
+
+    def memory_needed(self, n, m=None, *, n_features=None):
+        """Return the bytes that ``kernel(X, Y)`` holds at its peak, output included.
+
+        Parameters
+        ----------
+        n, m : int
+            Rows of X and of Y; ``m=None`` means ``Y=None``.
+        n_features : int, default=None
+            ``None`` counts 3072, a CIFAR image.
+
+        Returns
+        -------
+        int
+            The (n, m) output and the scratch of one block. The backward pass holds the
+            gradient of the output, the gradients of X and Y, and one block.
+        """
+        self._check_parameters()
+        n_features = 3072 if n_features is None else n_features
+        plan = self._plan(n_features, torch.device("cpu"))
+        return peak_bytes(plan, n, n if m is None else m, n_features, self._dtype)
+
+    @property
+    def _dtype(self):
+        return DTYPES[self.dtype]
+
+    def _evaluate(self, x, y):
+        self._check_parameters()
+        needs_graph = torch.is_grad_enabled() and (
+            x.requires_grad or (y is not None and y.requires_grad)
+        )
+        plan = self._plan(x.shape[1], x.device)
+        if needs_graph:
+            return BlockedKernel.apply(plan, x, y)
+        return fill_blocks(plan, x.detach(), None if y is None else y.detach())
+
+    def _rows(self, x, like=None):
+        """Return tensor ``x`` as (n, n_features) of the kernel's dtype."""
+        if x is None or x is like:
+            return None
+        if not isinstance(x, torch.Tensor):
+            raise TypeError(
+                f"X is a torch.Tensor and Y a {type(x).__name__}; pass two tensors or "
+                "two arrays."
+            )
+        if x.ndim < 2:
+            raise ValueError(
+                f"A row set has shape {tuple(x.shape)}; expected (n, n_features), or "
+                "(n, channels, height, width). Use x[None] for a single row."
+            )
+        if like is not None and x[:1].numel() != like[:1].numel():
+            raise ValueError(
+                f"X has {like[:1].numel()} features a row and Y has {x[:1].numel()}; "
+                "expected the same number."
+            )
+        self._check_parameters()
+        return x.flatten(1).to(self._dtype)
+
+    def _to_tensor(self, X):
+        self._check_parameters()
+        X = np.asarray(X)
+        if not np.isfinite(X).all():
+            raise ValueError("X or Y holds NaN or infinity; expected finite numbers.")
+        return to_tensor(X, resolve_device(self.device), self._dtype)
+
+    def _check_parameters(self):
+        check_number("w_std", self.w_std, low=0, open_low=True)
+        check_number("b_std", self.b_std, low=0)
+        if self.dtype not in DTYPES:
+            raise ValueError(f"dtype is {self.dtype!r}; expected one of {[*DTYPES]}.")
+        if self.block_size != "auto":
+            check_integer("block_size", self.block_size, low=1)
+
+    def __repr__(self):
+        signature = inspect.signature(type(self).__init__)
+        shown = [
+            f"{name}={value!r}"
+            for name, value in self.get_params().items()
+            if value != signature.parameters[name].default
+        ]
+        return f"{type(self).__name__}({', '.join(shown)})"
