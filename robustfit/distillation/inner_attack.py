@@ -7,11 +7,17 @@ from robustfit.attacks._analytic_losses import loss_and_input_gradient
 
 __all__ = ["INNER_LOSSES", "attack_targets"]
 
-INNER_LOSSES = ("cross-entropy", "margin", "dlr", "targeted-margin")
+INNER_LOSSES = (
+    "cross-entropy",  # of the raw outputs, as in Algorithm 1
+    "scaled-cross-entropy",  # of what attacks on the predictor see
+    "margin",
+    "dlr",
+    "targeted-margin",
+)
 
 
 def attack_targets(
-    logits_fn,
+    regression,
     x,
     y,
     threat_model,
@@ -27,7 +33,7 @@ def attack_targets(
 
     Parameters
     ----------
-    logits_fn : callable
+    regression : KernelRegression
         The predictor, solved before: only ``K(x, X_S)`` is computed a step.
     x : torch.Tensor of shape (n_targets, n_features)
     y : torch.Tensor of shape (n_targets,)
@@ -55,15 +61,16 @@ def attack_targets(
         for batch in batch_slices(len(share), batch_size):
             rows = share[batch]
             x_adv[rows] = _climb(
-                logits_fn, x_adv[rows], x[rows], y[rows], others[rows], threat_model,
+                regression, x_adv[rows], x[rows], y[rows], others[rows], threat_model,
                 loss, n_steps, step_size,
             )  # fmt: skip
     return x_adv
 
 
-def _climb(logits_fn, x_adv, x, y, others, threat_model, loss, n_steps, step_size):
+def _climb(regression, x_adv, x, y, others, threat_model, loss, n_steps, step_size):
     targets = others if loss == "targeted-margin" else None
-    loss = loss.removeprefix("targeted-")
+    logits_fn = regression.logits if loss == "scaled-cross-entropy" else regression
+    loss = loss.removeprefix("targeted-").removeprefix("scaled-")
     for _ in range(n_steps):
         _, gradient, _ = loss_and_input_gradient(logits_fn, x_adv, y, loss, targets)
         x_adv = threat_model.ascent_step(x_adv, gradient, step_size)
