@@ -198,7 +198,7 @@ def measure(model, X, y, eps, arguments):
 
 
 def measure_raw(predictor, X, y, eps):
-    """Return the accuracies that attacks on the raw outputs leave, as the paper's do."""
+    """Return what attacks on the raw outputs leave, as the paper's do."""
     scaled = as_torch(predictor)
     scaled.module.scale = 1.0
     found = {}

@@ -32,7 +32,112 @@ __all__ = ["KIPDistiller"]
 
 
 class KIPDistiller(TrainingSetRewriter):
-    """x."""
+    """Learn the training set of a kernel regression: kernel inducing points (KIP).
+
+    The learned rows are those from which :class:`KernelRegressionClassifier` predicts
+    natural rows best (T. Nguyen, Z. Chen, J. Lee, ICLR 2021). No adversary takes part,
+    and nothing robust comes of it: it is the baseline of :class:`AdvKIPDistiller`.
+
+    Parameters
+    ----------
+    eps : float, default=8/255
+        Budget, in the units of X, of the adversary that ``history_`` reports on.
+    norm : {"linf", "l2"}, default="linf"
+    clip_range : tuple of (float, float) or None, default=(0.0, 1.0)
+        Valid values of X and of what the adversary makes of it. Learned images may
+        leave it.
+    image_shape : tuple of (C, H, W) or None, default=None
+        Shape that flat rows came from.
+    kernel : callable, tuple of callables or None, default=None
+        As for :class:`KernelRegressionClassifier`; None is
+        :class:`robustfit.kernels.FullyConnectedNTK`. Of a tuple, one is drawn in each
+        step, so that the set does not fit one alone; the first judges.
+    n_support : int or None, default=None
+        Learned rows. None keeps every row, so that ``fit_transform`` and ``Pipeline``
+        work; with a number use :class:`RobustifiedClassifier` or :func:`as_sampler`.
+    learn_labels : bool, default=False
+        If True, labels are learned with the images and ``y_robust_`` holds
+        probabilities; use :class:`RobustifiedClassifier` or :func:`as_sampler`.
+    n_outer_steps : int, default=200
+        Steps of Adam on the set.
+    n_targets : int, default=250
+        Natural rows that are predicted in a step, new ones in each. A row that is a
+        target is left out of the support in that step.
+    outer_loss : {"mse", "cross-entropy"}, default="mse"
+    learning_rate : float, default=0.01
+        Of Adam, > 0, in the units of X.
+    alpha : float, default=1e-6
+        Ridge as a share of the mean of the kernel's diagonal, >= 0.
+    validation_fraction : float, default=0.1
+        Share of the rows, in [0, 0.5], 500 at most, that are never targets and judge
+        the set; with 0 the last set is returned.
+    validate_every : int, default=20
+        Outer steps between validations (and checkpoints).
+    patience : int or None, default=200
+        Stop after so many steps without a better validation; None takes all steps.
+        The set of the best validation is returned.
+    batch_size : int, default=1000
+        Rows of a kernel matrix worked on at a time; bounds the memory.
+    device : str, default="auto"
+    random_state : int, RandomState instance or None, default=None
+    checkpoint : str, path or None, default=None
+        Folder for the state after each validation. A fit with the same parameters and
+        data goes on where an interrupted one stopped, with the same result.
+    verbose : int, default=0
+        1 prints the memory needed, and a line after each validation. For a progress
+        bar use ``set_callbacks(sklearn.callback.ProgressBar())``.
+
+    Attributes
+    ----------
+    X_robust_ : ndarray of shape (n_support, ...), float32
+        The learned images.
+    y_robust_ : ndarray of shape (n_support,) or (n_support, n_classes)
+        Their labels, or probabilities with ``learn_labels``.
+    sample_indices_ : ndarray of shape (n_support,)
+        Rows of X that the learned ones started from.
+    kernel_classifier_ : KernelRegressionClassifier
+        Fitted on the learned set; its labels are those of y.
+    history_ : list of dict
+        A record a validation: step, outer loss, natural accuracy, robust accuracy
+        (PGD-10 on the margin and on the cross-entropy survived), and the mean l2 norm
+        of the input gradient of the cross-entropy.
+    n_outer_steps_ : int
+        Steps taken.
+    memory_ : str
+        What was needed and what was free, in words.
+    classes_, image_shape_, n_features_in_
+        As for :class:`RobustDatasetLearner`.
+
+    Raises
+    ------
+    MemoryBudgetError
+        Before any work, if the kernel matrix does not fit into memory.
+
+    See Also
+    --------
+    AdvKIPDistiller : The same against an adversary.
+
+    Notes
+    -----
+    ``fit(X, y).transform(X)`` does not equal ``fit_transform(X, y)``: the latter
+    returns the learned set, ``transform`` leaves its input as it is.
+
+    An interrupt (Ctrl-C) leaves the best set so far in ``X_robust_``.
+
+    References
+    ----------
+    N. Tsilivis, J. Su, J. Kempe. "Can we achieve robustness from data alone?", 2022,
+    Eq. 6 and Table 9.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from robustfit import KIPDistiller
+    >>> X, y = load_digits(return_X_y=True)
+    >>> distiller = KIPDistiller(n_support=20, n_outer_steps=10, random_state=0)
+    >>> distiller.fit(X[:500] / 16, y[:500]).X_robust_.shape
+    (20, 64)
+    """
 
     _parameter_constraints: dict = {
         "kernel": [None, callable, tuple, list],
@@ -184,7 +289,9 @@ class KIPDistiller(TrainingSetRewriter):
         is_noted = state.history and state.history[-1]["step"] == state.n_done
         if is_noted or not (is_last or state.n_done % self.validate_every == 0):
             return
-        record = {"step": state.n_done, "loss": state.loss}
+        record = {"step": state.n_done}
+        if state.n_done:
+            record["loss"] = state.loss
         score = state.n_done  # without validation the last set is the best
         if len(problem.rows.validation):
             record |= problem.validate(state)
