@@ -179,7 +179,8 @@ class KernelRegressionClassifier(ClassifierMixin, BaseEstimator):
 
     def predict(self, X):
         """Return the label with the largest output, shape (n_samples,)."""
-        return self.classes_[self._outputs(X).argmax(1)]
+        column = self._outputs(X).argmax(1)
+        return self.classes_[column]
 
     def _outputs(self, X):
         check_is_fitted(self)

@@ -5,6 +5,9 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from robustfit import (
     AdversarialDataset,
+    AdvKIPDistiller,
+    KernelRegressionClassifier,
+    KIPDistiller,
     NoisyDataset,
     RobustDatasetLearner,
     RobustifiedClassifier,
@@ -26,6 +29,17 @@ def small_learner(**parameters):
     )
 
 
+def small_distiller(cls, **parameters):
+    # Without validation the last set is returned, not the natural one it started from.
+    return cls(
+        clip_range=None,
+        n_outer_steps=2,
+        validation_fraction=0,
+        random_state=0,
+        **parameters,
+    )
+
+
 ESTIMATORS = [
     small_learner(),
     small_learner(protocol="fine-tune"),
@@ -33,6 +47,9 @@ ESTIMATORS = [
     AdversarialDataset(
         eps=0.5, source="robust", clip_range=None, n_epochs=1, random_state=0
     ),
+    KernelRegressionClassifier(),
+    small_distiller(KIPDistiller),
+    small_distiller(AdvKIPDistiller, n_checked=0),
     NoisyDataset(clip_range=None, scale=0.1, random_state=0),
     NoisyDataset(kind="sign", clip_range=None, scale=0.1, random_state=0),
     RobustGaussianClassifier(),
