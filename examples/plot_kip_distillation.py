@@ -4,9 +4,9 @@ Kernel inducing points: robust against PGD, and then?
 
 Kernel regression has no training to harden: it is its training set. *Kernel inducing
 points* (KIP) are rows learned so that regression from them predicts natural rows well;
-*adv-KIP* learns them against an adversary (N. Tsilivis, J. Su, J. Kempe, "Can we achieve
-robustness from data alone?", 2022). Here both are learned on the digits, looked at, and
-attacked, first as the paper does, then with AutoAttack.
+*adv-KIP* learns them against an adversary (N. Tsilivis, J. Su, J. Kempe, "Can we
+achieve robustness from data alone?", 2022). Here both are learned on the digits, looked
+at, and attacked, first as the paper does, then with AutoAttack.
 """
 
 # %%

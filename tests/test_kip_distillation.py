@@ -199,11 +199,11 @@ def test_memory_is_stated_and_refused(digits, monkeypatch):
 
 
 def test_needed_memory_by_hand():
-    sizes = {"n_targets": 10_000, "n_features": 784, "n_classes": 10,
+    sizes = {"n_rows": 60_000, "n_targets": 10_000, "n_features": 784, "n_classes": 10,
              "batch_size": 1000, "itemsize": 4}  # fmt: skip
     needed = memory.needed_bytes(30_000, **sizes)
     assert needed > 4 * 30_000**2
-    assert needed / 2**30 == pytest.approx(3.35 + 0.67 + 0.71 + 0.18, abs=0.02)
+    assert needed / 2**30 == pytest.approx(3.35 + 0.89 + 0.71 + 0.41, abs=0.02)
     largest = memory._largest_support(30_000, needed // 2, sizes)
     assert memory.needed_bytes(largest, **sizes) <= needed // 2
     assert memory.needed_bytes(largest + 1, **sizes) > needed // 2

@@ -235,6 +235,7 @@ class KIPDistiller(TrainingSetRewriter):
         self.memory_ = check_memory(
             len(rows.support),
             device,
+            n_rows=len(X),
             n_targets=rows.n_targets,
             n_features=X[0].size,
             n_classes=len(self.classes_),
@@ -272,12 +273,14 @@ class KIPDistiller(TrainingSetRewriter):
         context = self._init_callback_context(max_subtasks=self.n_outer_steps)
         context.call_on_fit_task_begin(estimator=self)
         for step in range(self.n_outer_steps):
-            subcontext = context.subcontext(task_name="outer-step")
-            subcontext.call_on_fit_task_begin(estimator=self)
-            if step >= state.n_done:
+            is_new = step >= state.n_done
+            if is_new:
                 self._pause_if_due(problem, state, checkpoint)
                 if self._is_exhausted(state):
                     break
+            subcontext = context.subcontext(task_name="outer-step")
+            subcontext.call_on_fit_task_begin(estimator=self)
+            if is_new:
                 self._take_step(problem, state)
             subcontext.call_on_fit_task_end(estimator=self)
         self._pause_if_due(problem, state, checkpoint)

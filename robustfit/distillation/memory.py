@@ -11,12 +11,14 @@ __all__ = ["check_memory", "free_bytes", "needed_bytes"]
 
 _GIB = 2**30
 # Copies of a block of a kernel matrix that are alive in its derivative.
-_BLOCK_COPIES = 6
-# The learned images, the best ones, two moments, gradients, natural rows.
+_BLOCK_COPIES = 8
+# The learned images, the best ones, two moments, gradients.
 _IMAGE_COPIES = 8
 
 
-def needed_bytes(n_support, n_targets, n_features, n_classes, batch_size, itemsize):
+def needed_bytes(
+    n_support, *, n_rows, n_targets, n_features, n_classes, batch_size, itemsize
+):
     """Return the bytes that one outer step holds at its peak.
 
     One kernel matrix of the support (its Cholesky factor replaces it), blocks of
@@ -25,7 +27,7 @@ def needed_bytes(n_support, n_targets, n_features, n_classes, batch_size, itemsi
     matrix = n_support**2
     blocks = _BLOCK_COPIES * min(batch_size, max(n_support, n_targets)) * n_support
     images = _IMAGE_COPIES * n_support * (n_features + n_classes)
-    images += _BLOCK_COPIES * n_targets * n_features
+    images += (n_rows + _BLOCK_COPIES * n_targets) * n_features
     return itemsize * (matrix + blocks + images)
 
 
