@@ -33,6 +33,7 @@ import sklearn
 import torch
 from _data import load
 from skorch import NeuralNetClassifier
+from skorch.callbacks import Callback
 from torch import nn
 
 import robustfit
@@ -75,6 +76,12 @@ PAPER = {
     ("cifar10", "FC2 40k", "kernel"): (59.65, 20.49, 20.37),
     ("cifar10", "FC3 40k", "kernel"): (59.95, 21.67, 21.56),
 }
+SHOWN = {
+    "data": "data", "n_support": "rows", "set": "set", "model": "model",
+    "clean": "natural", "fgsm_raw": "FGSM raw", "pgd10_raw": "PGD-10 raw",
+    "fgsm": "FGSM", "pgd10": "PGD-10", "pgd40": "PGD-40", "autoattack": "AutoAttack",
+    "n_test": "test images", "n_autoattack": "AutoAttack images", "seed": "seed",
+}  # fmt: skip
 IDENTITY = ("data", "set", "kernel", "n_support", "n_outer_steps", "eps", "seed")
 MEASURED = (
     "clean", "fgsm_raw", "pgd10_raw", "fgsm", "pgd10", "pgd40", "autoattack", "n_test",
@@ -106,8 +113,7 @@ def make_kernel(name, depth):
     if name == "ensemble":
         return tuple(
             FullyConnectedNTK(depth=d, b_std=b)
-            for d in (depth, 1, 2, 5, 7)
-            for b in (0.0,)
+            for d, b in ((depth, 0.0), (1, 0.0), (2, 0.1), (5, 0.0), (7, 0.0))
         )
     return FullyConnectedNTK(depth=depth)
 
@@ -150,7 +156,35 @@ def distill(cell, X, y, arguments):
     return distiller.X_robust_, distiller.y_robust_, distiller.history_, seconds
 
 
-def train_net(name, X, y, arguments):
+class WatchGradients(Callback):
+    """Loss and input gradient on test rows after each epoch, right and wrong apart."""
+
+    def __init__(self, X, y):
+        self.X, self.y = X, y
+
+    def on_train_begin(self, net, **kwargs):
+        """Start the curves."""
+        self.curves_ = []
+
+    def on_epoch_end(self, net, **kwargs):
+        """Add a point to the curves (Figure 2)."""
+        x = torch.tensor(self.X, device=net.device, requires_grad=True)
+        y = torch.tensor(self.y, device=net.device)
+        net.module_.eval()
+        logits = net.module_(x)
+        losses = nn.functional.cross_entropy(logits, y, reduction="none")
+        (gradient,) = torch.autograd.grad(losses.sum(), x)
+        norms, right = gradient.flatten(1).norm(dim=1), logits.argmax(1) == y
+        self.curves_.append(
+            {
+                f"{what}_{kind}": float(values[rows].mean()) if rows.any() else None
+                for what, values in (("loss", losses.detach()), ("gradient", norms))
+                for kind, rows in (("right", right), ("wrong", ~right))
+            }
+        )
+
+
+def train_net(name, X, y, watch, arguments):
     """Return a net naturally trained on a set with Adam, and the seconds it took."""
     module = SimpleCNN if name == "cnn" else MLP
     options = (
@@ -167,7 +201,7 @@ def train_net(name, X, y, arguments):
         module, **options, criterion=nn.CrossEntropyLoss, optimizer=torch.optim.Adam,
         lr=arguments.lr, max_epochs=arguments.epochs, batch_size=128, verbose=0,
         train_split=None, iterator_train__shuffle=True, device=arguments.device,
-        callbacks=[("cosine", CosineSchedule())],
+        callbacks=[("cosine", CosineSchedule()), ("watch", watch)],
     ).fit(X, y)  # fmt: skip
     return net, time.perf_counter() - start
 
@@ -222,9 +256,11 @@ def run_cell(cell, data, arguments):
     measured = {"kernel": measure(predictor, X_test, y_test, cell["eps"], arguments)}
     measured["kernel"] |= measure_raw(predictor, X_test, y_test, cell["eps"])
     for name in arguments.nets:
-        net, training = train_net(name, X_set, y_set, arguments)
+        watch = WatchGradients(X_test[:200], y_test[:200])
+        net, training = train_net(name, X_set, y_set, watch, arguments)
         measured[name] = measure(net, X_test, y_test, cell["eps"], arguments)
         measured[name] |= {"epochs": arguments.epochs, "seconds_training": training}
+        measured[name] |= {"curves": watch.curves_}
         print(name, measured[name], flush=True)
     keep_pictures(cell, X_set, y_set)
     return cell | {
@@ -271,6 +307,10 @@ def write_tables():
         writer = csv.DictWriter(file, columns, extrasaction="ignore")
         writer.writeheader()
         writer.writerows({k: _rounded(v) for k, v in row.items()} for row in rows)
+    with (RESULTS / "table.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(SHOWN.values())
+        writer.writerows([_rounded(row.get(k, "")) for k in SHOWN] for row in rows)
     lines = ["# KIP and adv-KIP: measured", ""]
     lines += ["Written by `benchmarks/kip.py`; accuracies in %.", ""]
     lines += ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
@@ -351,4 +391,7 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        raise SystemExit("stopped; call again to go on") from None
