@@ -212,7 +212,10 @@ def measure(model, X, y, eps, arguments):
     step = 0.1 if eps > 0.1 else 2 / 255  # appendix A.1
     few = slice(0, arguments.n_autoattack)
     start = time.perf_counter()
-    auto = attack_estimator(model, X[few], y[few], attack="autoattack", **common)
+    auto = attack_estimator(
+        model, X[few], y[few], attack="autoattack", **common,
+        checkpoint=str(RESULTS / "checkpoints"),
+    )  # fmt: skip
     seconds = time.perf_counter() - start
     fgsm = attack_estimator(model, X, y, attack="fgsm", **common)
     pgd10, pgd40 = (
@@ -245,23 +248,45 @@ def measure_raw(predictor, X, y, eps):
     return found
 
 
+def run_kernel(X, y, eps, X_set, y_set, arguments):
+    """Attack the kernel predictor of a set."""
+    kernel = make_kernel(None, arguments.depth)
+    predictor = KernelRegressionClassifier(kernel, device=arguments.device)
+    predictor.fit(X_set, y_set)
+    raw = measure_raw(predictor, X, y, eps)
+    return raw | measure(predictor, X, y, eps, arguments)
+
+
+def run_net(name, X, y, eps, X_set, y_set, arguments):
+    """Train a net naturally on a set and attack it."""
+    watch = WatchGradients(X[:200], y[:200])
+    net, seconds = train_net(name, X_set, y_set, watch, arguments)
+    training = {"epochs": arguments.epochs, "seconds_training": seconds}
+    return training | {"curves": watch.curves_} | measure(net, X, y, eps, arguments)
+
+
+def remember(cell, model, compute):
+    """Return what was measured before, or measure and keep it."""
+    path = RESULTS / "checkpoints" / f"{name_of(cell)}_{model}.json"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        found = compute()
+        path.write_text(json.dumps(found))
+    return json.loads(path.read_text())
+
+
 def run_cell(cell, data, arguments):
     """Distil, deploy and attack; return the record of one cell."""
     X, y, X_test, y_test = data
     X_set, y_set, history, seconds = distill(cell, X, y, arguments)
     print(f"set after {seconds:.0f} s", flush=True)
-    kernel = make_kernel(None, arguments.depth)
-    predictor = KernelRegressionClassifier(kernel, device=arguments.device)
-    predictor.fit(X_set, y_set)
-    measured = {"kernel": measure(predictor, X_test, y_test, cell["eps"], arguments)}
-    measured["kernel"] |= measure_raw(predictor, X_test, y_test, cell["eps"])
+    test, options = (X_test, y_test, cell["eps"]), (X_set, y_set, arguments)
+    measured = {"kernel": remember(cell, "kernel", lambda: run_kernel(*test, *options))}
     for name in arguments.nets:
-        watch = WatchGradients(X_test[:200], y_test[:200])
-        net, training = train_net(name, X_set, y_set, watch, arguments)
-        measured[name] = measure(net, X_test, y_test, cell["eps"], arguments)
-        measured[name] |= {"epochs": arguments.epochs, "seconds_training": training}
-        measured[name] |= {"curves": watch.curves_}
-        print(name, measured[name], flush=True)
+        measured[name] = remember(
+            cell, name, lambda name=name: run_net(name, *test, *options)
+        )
+        print(name, measured[name]["autoattack"], flush=True)
     keep_pictures(cell, X_set, y_set)
     return cell | {
         "n_train": len(X), "n_targets": arguments.n_targets, "measured": measured,
