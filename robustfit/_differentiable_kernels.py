@@ -16,6 +16,7 @@ from torch import nn
 from robustfit._differentiable_linear import TwoLogits
 from robustfit._torch_bridge import to_tensor
 from robustfit.exceptions import NotDifferentiableError
+from robustfit.kernels import NeuralKernel
 from robustfit.torch_classifier import TorchClassifier, as_torch
 
 
@@ -29,7 +30,7 @@ class _KernelExpansion(nn.Module):
             self.register_buffer(name, to_tensor(values, dtype=torch.float64))
 
     def forward(self, x):
-        kernel = self.kernel(x.flatten(1).double(), self.points)
+        kernel = self.kernel(x.flatten(1).double(), self.points).to(self.weights.dtype)
         return (kernel @ self.weights + self.bias).to(x.dtype)
 
 
@@ -56,11 +57,14 @@ _ALIASES = {"polynomial": "poly"}
 
 
 def _make_kernel(estimator, gamma):
+    if isinstance(estimator.kernel, NeuralKernel):
+        return estimator.kernel
     name = _ALIASES.get(estimator.kernel, estimator.kernel)
     if name not in ("linear", "poly", "rbf", "sigmoid"):
         raise NotDifferentiableError(
             f"{type(estimator).__name__}(kernel={estimator.kernel!r}) has no "
-            "differentiable form in torch; use 'linear', 'poly', 'rbf' or 'sigmoid'."
+            "differentiable form in torch; use 'linear', 'poly', 'rbf', 'sigmoid' or a "
+            "kernel of robustfit.kernels."
         )
     return _Kernel(name, gamma, estimator.degree, estimator.coef0)
 
@@ -70,7 +74,7 @@ def _make_kernel(estimator, gamma):
 def _(estimator):
     check_is_fitted(estimator)
     kernel = _make_kernel(estimator, estimator._gamma)
-    points = np.asarray(estimator.support_vectors_)
+    points = _support_points(estimator)
     if len(estimator.classes_) == 2:
         expansion = _KernelExpansion(
             kernel, points, estimator.dual_coef_.T, estimator.intercept_
@@ -83,6 +87,12 @@ def _(estimator):
     )
     votes = _OneAgainstOne(len(estimator.classes_))
     return TorchClassifier(nn.Sequential(expansion, votes), estimator.classes_)
+
+
+def _support_points(estimator):
+    if callable(estimator.kernel):  # then scikit-learn leaves support_vectors_ empty
+        return np.asarray(estimator._BaseLibSVM__Xfit)[estimator.support_]
+    return np.asarray(estimator.support_vectors_)
 
 
 def _pair_weights(estimator):

@@ -1,16 +1,23 @@
 """What every neural kernel shares: numpy and torch in and out, scikit-learn's API."""
 
 import inspect
+import math
 
 import numpy as np
 import torch
 from sklearn.gaussian_process.kernels import Kernel
 
-from robustfit._torch_bridge import resolve_device, to_array, to_tensor
-from robustfit.kernels._blocks import BlockedKernel, fill_blocks, peak_bytes
+from robustfit._torch_bridge import resolve_device, to_tensor
+from robustfit.kernels._blocks import (
+    BlockedKernel,
+    BlockedProduct,
+    fill_blocks,
+    peak_bytes,
+)
+from robustfit.kernels._memory import require_memory
 from robustfit.theory._checks import check_integer, check_number
 
-__all__ = ["NeuralKernel"]
+__all__ = ["InfiniteWidthKernel", "NeuralKernel"]
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
@@ -18,15 +25,11 @@ DTYPES = {"float32": torch.float32, "float64": torch.float64}
 class NeuralKernel(Kernel):
     """Base class of the kernels; subclasses describe one square block.
 
-    A subclass gives ``_plan(n_features)``: an object that fills a block of the kernel
-    and takes its vector-Jacobian product (see :mod:`robustfit.kernels._blocks`), and
-    ``_diagonal(x)``, the kernel of each row with itself, differentiable.
+    A subclass gives ``_plan(n_features, device)``: an object that fills a block of the
+    kernel and takes its vector-Jacobian product (see :mod:`robustfit.kernels._blocks`).
     """
 
-    # Nothing is tuned by maximum likelihood: hyperparameters are fixed numbers.
-    def __init__(self, *, w_std, b_std, dtype, block_size, device):
-        self.w_std = w_std
-        self.b_std = b_std
+    def __init__(self, *, dtype, block_size, device):
         self.dtype = dtype
         self.block_size = block_size
         self.device = device
@@ -59,53 +62,77 @@ width)
         x = self._rows(self._to_tensor(X))
         y = None if Y is None or Y is X else self._rows(self._to_tensor(Y), x)
         with torch.no_grad():
-            K = to_array(self._evaluate(x, y))
+            K = self._evaluate(x, y).cpu().numpy()
         return (K, np.empty((*K.shape, 0))) if eval_gradient else K
 
     def diag(self, X):
         """Return the kernel of each row with itself, shape (n,), in closed form."""
         if isinstance(X, torch.Tensor):
-            self._check_parameters()
-            return self._diagonal(self._rows(X))
-        self._check_parameters()
+            x = self._rows(X)
+            return self._plan(x.shape[1], x.device).diagonal(x)
         with torch.no_grad():
-            return to_array(self._diagonal(self._rows(self._to_tensor(X))))
+            return self.diag(self._to_tensor(X)).cpu().numpy()
+
+    def product(self, X, Y, weights):
+        """Return ``kernel(X, Y) @ weights`` without ever holding the kernel.
+
+        Parameters
+        ----------
+        X, Y : torch.Tensor of shape (n, n_features), (m, n_features) or more axes
+        weights : torch.Tensor of shape (m, k)
+            For example the dual coefficients of a kernel regression on k classes.
+
+        Returns
+        -------
+        torch.Tensor of shape (n, k)
+            Differentiable in all three; the backward pass holds one block of the
+            kernel, which it computes anew.
+        """
+        x, y = self._rows(X), self._rows(Y, X)
+        y, weights = x if y is None else y, weights.to(self._dtype)
+        plan = self._plan(x.shape[1], x.device)
+        return BlockedProduct.apply(plan, x, y, weights)
 
     def is_stationary(self):
         """Return False: the kernel depends on more than the difference of rows."""
         return False
 
-    def memory_needed(self, n, m=None, *, n_features=None):
-        """Return the bytes that ``kernel(X, Y)`` holds at its peak, output included.
+    def memory_needed(self, n, m=None, *, n_features=None, gradient=False):
+        """Return the bytes that ``kernel(X, Y)`` takes at its peak, output included.
 
         Parameters
         ----------
         n, m : int
             Rows of X and of Y; ``m=None`` means ``Y=None``.
         n_features : int, default=None
-            ``None`` counts 3072, a CIFAR image.
+            Features a row. ``None`` takes those of ``image_shape``, or 784; they
+            matter for the gradients and little for the rest.
+        gradient : bool, default=False
+            Count the backward pass: the gradient of the output and those of X and Y.
 
         Returns
         -------
         int
-            The (n, m) output and the scratch of one block. The backward pass holds the
-            gradient of the output, the gradients of X and Y, and one block.
+            The (n, m) output and the scratch of one block; not X and Y themselves.
         """
         self._check_parameters()
-        n_features = 3072 if n_features is None else n_features
-        plan = self._plan(n_features, torch.device("cpu"))
-        return peak_bytes(plan, n, n if m is None else m, n_features, self._dtype)
+        if n_features is None:
+            n_features = math.prod(getattr(self, "image_shape", None) or (784,))
+        plan = self._plan(n_features, resolve_device(self.device))
+        return peak_bytes(plan, n, m, n_features, self._dtype, gradient)
 
     @property
     def _dtype(self):
         return DTYPES[self.dtype]
 
     def _evaluate(self, x, y):
-        self._check_parameters()
         needs_graph = torch.is_grad_enabled() and (
             x.requires_grad or (y is not None and y.requires_grad)
         )
         plan = self._plan(x.shape[1], x.device)
+        m = None if y is None else len(y)
+        needed = peak_bytes(plan, len(x), m, x.shape[1], self._dtype, False)
+        require_memory(needed, x.device, f"{self!r} of {len(x)} x {m or len(x)} rows")
         if needs_graph:
             return BlockedKernel.apply(plan, x, y)
         return fill_blocks(plan, x.detach(), None if y is None else y.detach())
@@ -124,13 +151,14 @@ width)
                 f"A row set has shape {tuple(x.shape)}; expected (n, n_features), or "
                 "(n, channels, height, width). Use x[None] for a single row."
             )
-        if like is not None and x[:1].numel() != like[:1].numel():
-            raise ValueError(
-                f"X has {like[:1].numel()} features a row and Y has {x[:1].numel()}; "
-                "expected the same number."
-            )
         self._check_parameters()
-        return x.flatten(1).to(self._dtype)
+        x = x.reshape(len(x), math.prod(x.shape[1:])).to(self._dtype)
+        if like is not None and math.prod(like.shape[1:]) != x.shape[1]:
+            raise ValueError(
+                f"X has {math.prod(like.shape[1:])} features a row and Y has "
+                f"{x.shape[1]}; expected the same number."
+            )
+        return x
 
     def _to_tensor(self, X):
         self._check_parameters()
@@ -140,8 +168,6 @@ width)
         return to_tensor(X, resolve_device(self.device), self._dtype)
 
     def _check_parameters(self):
-        check_number("w_std", self.w_std, low=0, open_low=True)
-        check_number("b_std", self.b_std, low=0)
         if self.dtype not in DTYPES:
             raise ValueError(f"dtype is {self.dtype!r}; expected one of {[*DTYPES]}.")
         if self.block_size != "auto":
@@ -152,6 +178,23 @@ width)
         shown = [
             f"{name}={value!r}"
             for name, value in self.get_params().items()
-            if value != signature.parameters[name].default
+            if value is not signature.parameters[name].default
+            and value != signature.parameters[name].default
         ]
         return f"{type(self).__name__}({', '.join(shown)})"
+
+
+class InfiniteWidthKernel(NeuralKernel):
+    """Base class of the kernels of infinitely wide ReLU nets."""
+
+    def __init__(self, depth, *, w_std, b_std, dtype, block_size, device):
+        super().__init__(dtype=dtype, block_size=block_size, device=device)
+        self.depth = depth
+        self.w_std = w_std
+        self.b_std = b_std
+
+    def _check_parameters(self):
+        super()._check_parameters()
+        check_integer("depth", self.depth, low=1)
+        check_number("w_std", self.w_std, low=0, open_low=True)
+        check_number("b_std", self.b_std, low=0)

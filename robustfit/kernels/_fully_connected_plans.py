@@ -2,128 +2,75 @@
 
 import torch
 
-from robustfit.kernels._arc_cosine import ReluLayer, fit_polynomials, snap_below
+from robustfit._torch_bridge import batch_slices
+from robustfit.kernels._blocks import Rows
+from robustfit.kernels._polynomials import CENTRE, fit_polynomials
+from robustfit.kernels._relu_layer import ReluLayer, snap_below
 
-__all__ = ["LayerPlan", "PolynomialPlan"]
+__all__ = ["AutogradPlan", "LayerPlan", "PolynomialPlan"]
 
 
-class PolynomialPlan:
-    """Nets without bias: ``K = gain |x| |y| kappa(t)`` with kappa a polynomial.
+class AutogradPlan:
+    """Blocks differentiated by autograd; a subclass gives ``plain`` and ``diagonal``.
 
-    ``kappa`` is a polynomial in ``u = sqrt((1 - t) / 2)`` for t >= 0 and another in
-    ``sqrt((1 + t) / 2)`` for t < 0: depth costs nothing. The gradient is
-
-        dK/dx = gain (kappa'(t) |y| (y/|y| - t x/|x|) + |y| kappa(t) x/|x|)
-
-    where ``kappa'(t) = -kappa'(u) / (4 u)`` counts as zero for parallel rows (the
-    cusp of the NTK: no gradient there, and zero is the mean over all directions).
+    ``plain`` must be made of operations whose gradients are finite at parallel rows.
     """
 
-    def __init__(self, depth, kind, gain, dtype, block_size):
-        self.gain = gain
-        self.block_size = block_size
-        self.near, self.far = (
-            [torch.tensor(c, dtype=dtype) for c in fitted]
-            for fitted in fit_polynomials(depth, kind, dtype)
-        )
-        self.near_slope, self.far_slope = map(_derivative, (self.near, self.far))
+    def prepare(self, x):
+        """Return the rows; no number is kept for each."""
+        return Rows(x)
 
-    def scratch_entries(self, rows, columns, n_features):
-        """Return how many numbers a block holds at once."""
-        return 5 * rows * columns + 2 * (rows + columns) * n_features
+    def fill(self, rows_x, rows_y, out):
+        """Write the kernel of two sets of rows into ``out``."""
+        out.copy_(self.plain(rows_x.x, rows_y.x))
 
-    def diagonal(self, x):
-        """Return the kernel of each row with itself."""
-        return self.gain * float(self.near[0]) * (x * x).sum(1)
+    def add_vjp(self, rows_x, rows_y, K, G, to_x, to_y):
+        """Add the gradients for the upstream gradient G of the block."""
+        x = rows_x.x.detach().requires_grad_(to_x is not None)
+        y = rows_y.x.detach().requires_grad_(to_y is not None)
+        targets = [(t, to) for t, to in ((x, to_x), (y, to_y)) if to is not None]
+        with torch.enable_grad():
+            block = self.plain(x, y)
+        found = torch.autograd.grad(block, [tensor for tensor, _ in targets], G)
+        for (_, to), gradient in zip(targets, found, strict=True):
+            to.total += gradient
 
-    def fill(self, x, y, out):
-        """Write the kernel of the rows of x and y into ``out``."""
-        length_x, length_y = _lengths(x), _lengths(y)
-        half, is_far = self._half_versine(x, y, length_x, length_y)
-        u = half.sqrt_()
-        kappa = _horner(self.near, u)
-        if is_far is not None:
-            kappa = torch.where(is_far, _horner(self.far, u), kappa)
-        kappa *= self.gain * length_y
-        torch.mul(kappa, length_x[:, None], out=out)
-
-    def vjp(self, x, y, K, G, need_x, need_y):
-        """Return the gradients of x and y for the gradient G of the block K."""
-        length_x, length_y = _lengths(x), _lengths(y)
-        half, is_far = self._half_versine(x, y, length_x, length_y)
-        inverse = half.rsqrt().nan_to_num_(posinf=0.0)
-        u = half.mul_(inverse)
-        slope = _horner(self.near_slope, u)
-        if is_far is not None:
-            slope = torch.where(is_far, -_horner(self.far_slope, u), slope)
-        weights = slope.mul_(inverse).mul_(G).mul_(-self.gain / 4)
-        radial = torch.mul(G, K, out=u)
-        grad_x = grad_y = None
-        if need_x:
-            grad_x = _from_weights(weights @ y, x, length_x, radial.sum(1))
-        if need_y:
-            grad_y = _from_weights(weights.T @ x, y, length_y, radial.sum(0))
-        return grad_x, grad_y
-
-    def _half_versine(self, x, y, length_x, length_y):
-        """Return ``(1 - |t|) / 2`` and where t < 0 (None: nowhere)."""
-        scaled = (x * _inverse(length_x, x.dtype)[:, None]).mul_(-0.5)
-        half = scaled @ y.T
-        half *= _inverse(length_y, y.dtype)
-        is_far = half > 0
-        if is_far.any():
-            half.abs_().neg_()
-        else:
-            is_far = None
-        half += 0.5
-        snap = snap_below(x.dtype) / 2
-        return torch.nn.functional.threshold_(half, snap, 0.0), is_far
+    def finish(self, rows, gradient):
+        """Return the gradient, which is the sum over blocks."""
+        return gradient.total
 
 
-class LayerPlan:
-    """Nets with bias: the closed form of each layer, one after the other."""
+class LayerPlan(AutogradPlan):
+    """Fully connected nets, the closed form of each layer one after the other."""
 
     def __init__(self, depth, kind, w_std, b_std, block_size):
         self.depth, self.kind = depth, kind
         self.w_var, self.b_var = w_std**2, b_std**2
         self.block_size = block_size
 
-    def scratch_entries(self, rows, columns, n_features):
+    def scratch_entries(self, n_rows, n_columns, n_features):
         """Return how many numbers a block holds at once."""
-        return (8 + 6 * self.depth) * rows * columns + (rows + columns) * n_features
+        kernels = (10 + 6 * self.depth) * n_rows * n_columns
+        return kernels + 2 * (n_rows + n_columns) * n_features
 
     def diagonal(self, x):
         """Return the kernel of each row with itself."""
-        q = self.w_var * (x * x).mean(1) + self.b_var
-        tangent = q
+        q = tangent = self._dense((x * x).mean(1))
         for _ in range(self.depth):
-            q = self.w_var * q / 2 + self.b_var
+            q = self._dense(q / 2)
             tangent = q + self.w_var * tangent / 2
         return tangent if self.kind == "ntk" else q
 
-    def fill(self, x, y, out):
-        """Write the kernel of the rows of x and y into ``out``."""
-        out.copy_(self._block(x, y))
-
-    def vjp(self, x, y, K, G, need_x, need_y):
-        """Return the gradients of x and y for the gradient G of the block."""
-        x = x.detach().requires_grad_(need_x)
-        y = y.detach().requires_grad_(need_y)
-        wanted = [rows for rows in (x, y) if rows.requires_grad]
-        with torch.enable_grad():
-            block = self._block(x, y)
-        found = iter(torch.autograd.grad(block, wanted, G))
-        return (next(found) if need_x else None), (next(found) if need_y else None)
-
-    def _block(self, x, y):
+    def plain(self, x, y):
+        """Return the kernel by torch operations."""
         q_x = self._dense((x * x).mean(1)[:, None])
         q_y = self._dense((y * y).mean(1))
-        covariance = self._dense(x @ y.T / x.shape[1])
-        tangent = covariance
+        covariance = tangent = self._dense(x @ y.T / x.shape[1])
         for _ in range(self.depth):
             moment, dot = ReluLayer.apply(covariance, q_x, q_y)
             covariance = self._dense(moment)
-            tangent = covariance + self.w_var * dot * tangent
+            if self.kind == "ntk":
+                tangent = covariance + self.w_var * dot * tangent
             q_x, q_y = self._dense(q_x / 2), self._dense(q_y / 2)
         return tangent if self.kind == "ntk" else covariance
 
@@ -131,29 +78,120 @@ class LayerPlan:
         return self.w_var * covariance + self.b_var
 
 
-def _lengths(x):
-    """Return the norms of rows, exact to the last digit of the dtype."""
-    return torch.linalg.vector_norm(x, dim=1, dtype=torch.float64).to(x.dtype)
+class PolynomialPlan(LayerPlan):
+    """Nets without bias: ``K = gain |x| |y| kappa(t)``, depth costs nothing.
+
+    kappa and its derivative are polynomials (see ``_polynomials``). The gradient is
+
+        dK/dx = gain kappa'(t) (y - |y| t x / |x|) + K x / |x|^2
+
+    where kappa'(t) counts as zero for parallel rows: the NTK has a cusp there, and zero
+    is the mean over all directions. The middle term takes from ``sum_j w_j y_j`` its
+    part along x, which is done once a row, after the sum over blocks.
+    """
+
+    def __init__(self, depth, kind, w_std, n_features, dtype, block_size):
+        super().__init__(depth, kind, w_std, 0.0, block_size)
+        self.gain = w_std**2 * (w_std**2 / 2) ** depth / n_features
+        self.fit = fit_polynomials(depth, kind, dtype)
+        self.peak = self.gain * self.fit.peak
+
+    def scratch_entries(self, n_rows, n_columns, n_features):
+        """Return how many numbers a block holds at once."""
+        return 4 * n_rows * n_columns
+
+    def prepare(self, x):
+        """Return the rows with their lengths, exact to the last digit."""
+        length = x.new_empty(len(x), dtype=torch.float64)
+        for rows in batch_slices(len(x), self.block_size):  # the sum copies its rows
+            torch.linalg.vector_norm(
+                x[rows], dim=1, dtype=torch.float64, out=length[rows]
+            )
+        inverse = torch.where(length > 0, 1 / length, 0.0)
+        return Rows(x, length.to(x.dtype), inverse.to(x.dtype))
+
+    def diagonal(self, x):
+        """Return the kernel of each row with itself."""
+        return self.peak * (x * x).sum(1)
+
+    def fill(self, rows_x, rows_y, out):
+        """Write the kernel of two sets of rows into ``out``."""
+        half, is_far = _half_versine(rows_x, rows_y)
+        u = half.sqrt_().sub_(CENTRE)
+        kappa = _horner(self.fit.near, u)
+        if is_far is not None:
+            kappa = torch.where(is_far, _horner(self.fit.far, u), kappa)
+        kappa *= self.gain * rows_x.length[:, None]
+        torch.mul(kappa, rows_y.length, out=out)
+
+    def add_vjp(self, rows_x, rows_y, K, G, to_x, to_y):
+        """Add the gradients for the upstream gradient G of the block K."""
+        weights = self._slope_from_value(rows_x, rows_y, K)
+        if weights is None:
+            weights = self._slope(rows_x, rows_y)
+        weights *= G
+        radial = G * K
+        if to_x is not None:
+            to_x.total.addmm_(weights, rows_y.x)
+            to_x.radial += radial.sum(1)
+        if to_y is not None:
+            to_y.total.addmm_(weights.T, rows_x.x)
+            to_y.radial += radial.sum(0)
+
+    def finish(self, rows, gradient):
+        """Return the gradient: the sum less its part along x, and the radial part."""
+        for some in batch_slices(len(rows), self.block_size):
+            x, inverse = rows.x[some], rows.inverse[some, None]
+            total = gradient.total[some].mul_(self.gain)
+            along = (x * total).sum(1, keepdim=True) * inverse
+            radial = gradient.radial[some, None] * inverse - along
+            total.addcmul_(x, radial * inverse)
+        return gradient.total
+
+    def _slope_from_value(self, rows_x, rows_y, K):
+        """Return kappa'(t) from K alone, which saves a product; None if some t < 0."""
+        fit = self.fit.from_value
+        if fit is None:
+            return None
+        s = K * (rows_x.inverse[:, None] / self.peak)
+        s *= rows_y.inverse
+        s = s.rsqrt_().sub_(1.0) if fit.is_root else s.neg_().add_(1.0)
+        if s.amax() > fit.end:
+            return None
+        slope = _horner(fit.coefficients, s - fit.centre)
+        snap = fit.scale * (snap_below(s.dtype) / 2) ** 0.5
+        s = torch.threshold_(s, snap, 0.0).reciprocal_().nan_to_num_(posinf=0.0)
+        return slope.mul_(s)
+
+    def _slope(self, rows_x, rows_y):
+        """Return kappa'(t), which is ``-kappa'(u) / (4 u)``."""
+        half, is_far = _half_versine(rows_x, rows_y)
+        inverse = half.rsqrt().nan_to_num_(posinf=0.0)
+        u = half.mul_(inverse).sub_(CENTRE)
+        slope = _horner(self.fit.near_slope, u).neg_()
+        if is_far is not None:
+            slope = torch.where(is_far, _horner(self.fit.far_slope, u), slope)
+        return slope.mul_(inverse).mul_(0.25)
 
 
-def _inverse(length, dtype):
-    return torch.where(length > 0, 1 / length, 0.0).to(dtype)
-
-
-def _from_weights(weighted, x, length, radial):
-    """Turn ``sum_j w_j y_j`` into the gradient: tangential part and radial part."""
-    inverse = _inverse(length, x.dtype)[:, None]
-    unit = x * inverse
-    weighted -= unit * (unit * weighted).sum(1, keepdim=True)
-    return weighted.add_(unit.mul_(radial[:, None] * inverse))
+def _half_versine(rows_x, rows_y):
+    """Return ``(1 - |t|) / 2`` and where t < 0 (None: nowhere)."""
+    half = rows_x.x @ rows_y.x.T
+    half *= rows_x.inverse[:, None] * -0.5
+    half = torch.addcmul(_scalar(0.5, half), half, rows_y.inverse, out=half)
+    is_far = None
+    if half.amax() > 0.5:
+        is_far = half > 0.5
+        half = torch.where(is_far, 1 - half, half)
+    return torch.threshold_(half, snap_below(half.dtype) / 2, 0.0), is_far
 
 
 def _horner(coefficients, u):
-    value = torch.full_like(u, float(coefficients[-1]))
+    value = torch.full_like(u, coefficients[-1])
     for coefficient in coefficients[-2::-1]:
-        torch.addcmul(coefficient, value, u, out=value)
+        torch.addcmul(_scalar(coefficient, u), value, u, out=value)
     return value
 
 
-def _derivative(coefficients):
-    return [k * c for k, c in enumerate(coefficients)][1:]
+def _scalar(number, like):
+    return torch.tensor(number, dtype=like.dtype, device=like.device)

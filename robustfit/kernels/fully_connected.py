@@ -1,13 +1,13 @@
 """Neural tangent and Gaussian process kernels of fully connected ReLU nets."""
 
-from robustfit.kernels._base import NeuralKernel
+from robustfit.kernels._base import InfiniteWidthKernel
 from robustfit.kernels._fully_connected_plans import LayerPlan, PolynomialPlan
-from robustfit.theory._checks import check_integer
+from robustfit.kernels._polynomials import is_exact
 
 __all__ = ["FullyConnectedNNGP", "FullyConnectedNTK"]
 
 
-class _FullyConnectedKernel(NeuralKernel):
+class _FullyConnectedKernel(InfiniteWidthKernel):
     _kind = "ntk"
 
     def __init__(
@@ -20,26 +20,24 @@ class _FullyConnectedKernel(NeuralKernel):
         block_size="auto",
         device="auto",
     ):
-        self.depth = depth
         super().__init__(
-            w_std=w_std, b_std=b_std, dtype=dtype, block_size=block_size, device=device
+            depth,
+            w_std=w_std,
+            b_std=b_std,
+            dtype=dtype,
+            block_size=block_size,
+            device=device,
         )
-
-    def _check_parameters(self):
-        check_integer("depth", self.depth, low=1)
-        super()._check_parameters()
-
-    def _diagonal(self, x):
-        return self._plan(x.shape[1], x.device).diagonal(x)
 
     def _plan(self, n_features, device):
         block_size = self.block_size
-        if block_size == "auto":
+        if block_size == "auto":  # on a CPU a block fits in the second-level cache
             block_size = 512 if device.type == "cpu" else 4096
-        if self.b_std > 0:
+        if self.b_std > 0 or not is_exact(self.depth, self._kind, self._dtype):
             return LayerPlan(self.depth, self._kind, self.w_std, self.b_std, block_size)
-        gain = self.w_std**2 * (self.w_std**2 / 2) ** self.depth / n_features
-        return PolynomialPlan(self.depth, self._kind, gain, self._dtype, block_size)
+        return PolynomialPlan(
+            self.depth, self._kind, self.w_std, n_features, self._dtype, block_size
+        )
 
 
 class FullyConnectedNTK(_FullyConnectedKernel):

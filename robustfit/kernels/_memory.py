@@ -1,0 +1,46 @@
+"""Refuse what does not fit into memory, before it is begun."""
+
+from pathlib import Path
+
+import torch
+
+__all__ = ["free_bytes", "require_memory"]
+
+
+def free_bytes(device):
+    """Return the bytes free on a torch.device; None where that cannot be told."""
+    if device.type == "cuda":
+        # What torch's own cache holds and does not use is free for torch.
+        reserved = torch.cuda.memory_reserved(device)
+        unused = reserved - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + unused
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return None
+    found = [line.split()[1] for line in lines if line.startswith("MemAvailable")]
+    return int(found[0]) * 1024 if found else None
+
+
+def require_memory(needed, device, what):
+    """Raise MemoryError unless ``needed`` bytes are free on ``device``.
+
+    Parameters
+    ----------
+    needed : int
+    device : torch.device
+    what : str
+        What needs them, for the message.
+
+    Raises
+    ------
+    MemoryError
+        With both sizes and what to change.
+    """
+    free = free_bytes(device)
+    if free is not None and needed > free:
+        raise MemoryError(
+            f"{what} needs {needed / 2**30:.1f} GiB and {free / 2**30:.1f} GiB are "
+            f"free on {device}. Use fewer rows, dtype='float32', or "
+            "kernel.product(X, Y, weights), which never holds the whole kernel."
+        )
