@@ -1,11 +1,11 @@
 """How much memory a distillation needs, said before it starts."""
 
-import os
 from pathlib import Path
 
 import torch
 
 from robustfit.exceptions import MemoryBudgetError
+from robustfit.kernels._memory import free_bytes as free_of_machine
 
 __all__ = ["check_memory", "free_bytes", "needed_bytes"]
 
@@ -32,21 +32,12 @@ def needed_bytes(
 
 
 def free_bytes(device):
-    """Return the bytes that are free on a device, None where that is not known."""
-    if torch.device(device).type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    known = [b for b in (_free_of_machine(), _free_of_container()) if b is not None]
-    return min(known, default=None)
-
-
-def _free_of_machine():
-    try:
-        for line in Path("/proc/meminfo").read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                return 1024 * int(line.split()[1])
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (OSError, ValueError, AttributeError):
-        return None
+    """Return the bytes free, within a container's limit too; None if unknown."""
+    device = torch.device(device)
+    known = [free_of_machine(device)]
+    if device.type == "cpu":
+        known.append(_free_of_container())
+    return min((free for free in known if free is not None), default=None)
 
 
 def _free_of_container():
