@@ -41,7 +41,7 @@ def draw_curves(cells):
     for cell in cells.values():
         steps = [record["step"] for record in cell["history"]]
         for axis, key in zip(axes, ("natural", "robust", "gradient_norm"), strict=True):
-            values = [record[key] for record in cell["history"]]
+            values = [record.get(key, np.nan) for record in cell["history"]]
             axis.plot(steps, values, label=cell["set"])
     titles = ("natural accuracy", "robust accuracy (PGD-10)", "input gradient, l2 norm")
     for axis, title in zip(axes, titles, strict=True):
