@@ -81,7 +81,7 @@ def solve_kernel_regression(kernel, points, y, alpha):
         If the kernel is not finite, or not positive semi-definite at any ridge.
     """
     points, ridge = points.detach(), alpha
-    while ridge <= _LARGEST_RIDGE:
+    while ridge <= max(alpha, _LARGEST_RIDGE):
         factor = _factorise(kernel, points, ridge)
         if factor is not None:
             if ridge > alpha:

@@ -94,6 +94,11 @@ def test_no_warning_with_distinct_rows(digits, recwarn):
     assert not [w for w in recwarn if w.category is JitterWarning]
 
 
+def test_a_large_ridge_is_taken_as_given(digits):
+    X, y, _, _ = digits
+    assert KernelRegressionClassifier(alpha=50).fit(X[:50], y[:50]).ridge_ == 50
+
+
 def test_what_is_no_kernel_is_refused(digits):
     X, y, _, _ = digits
     with pytest.raises(ValueError, match="not positive semi-definite"):
