@@ -17,6 +17,7 @@ from robustfit.dataset_diagnostics import (
 )
 from robustfit.dataset_learning import RobustDatasetLearner
 from robustfit.displays import SecurityCurveDisplay
+from robustfit.distillation import AdvKIPDistiller, KIPDistiller
 from robustfit.evaluation import AttackResult, attack_estimator, robust_accuracy_score
 from robustfit.image_transforms import (
     BinarizeImages,
@@ -31,6 +32,7 @@ from robustfit.input_distribution_studies import (
     robustness_by_transform,
     robustness_by_width,
 )
+from robustfit.kernel_classifier import KernelRegressionClassifier
 from robustfit.loss_landscape_display import LossLandscapeDisplay
 from robustfit.masking import (
     GradientMaskingReport,
@@ -81,8 +83,10 @@ __version__ = "0.1.0"
 
 __all__ = [
     # robustifiers
+    "AdvKIPDistiller",
     "AdversarialDataset",
     "AdversarialRelabeler",
+    "KIPDistiller",
     "NoisyDataset",
     "NonRobustFeatureExtractor",
     "RobustDatasetLearner",
@@ -141,6 +145,8 @@ __all__ = [
     "robustness_by_training_size",
     "robustness_by_transform",
     "robustness_by_width",
+    # kernels
+    "KernelRegressionClassifier",
     # torch
     "TorchClassifier",
     "as_black_box",

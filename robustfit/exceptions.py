@@ -10,6 +10,8 @@ __all__ = [
     "FlatImagesWarning",
     "GradientMaskingWarning",
     "ImageShapeError",
+    "JitterWarning",
+    "MemoryBudgetError",
     "NotDifferentiableError",
     "PixelRangeError",
     "ProbabilityOutputWarning",
@@ -51,6 +53,14 @@ class DatasetChecksumError(DatasetFormatError):
 
 class CollapsedTrainingWarning(UserWarning):
     """Adversarial training ended with the loss of guessing: nothing was learned."""
+
+
+class MemoryBudgetError(MemoryError):
+    """A computation needs more memory than there is; raised before it starts."""
+
+
+class JitterWarning(UserWarning):
+    """Cholesky needed a larger ridge than asked for: the kernel is indefinite."""
 
 
 class FlatImagesWarning(UserWarning):

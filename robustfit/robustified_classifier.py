@@ -21,6 +21,11 @@ def _classifier_has(method):
     return check
 
 
+def _takes_soft_labels(classifier):
+    is_net = isinstance(classifier, skorch.NeuralNet)
+    return is_net or getattr(classifier, "_takes_soft_labels", False)
+
+
 class RobustifiedClassifier(
     CallbackSupportMixin, ClassifierMixin, MetaEstimatorMixin, BaseEstimator
 ):
@@ -166,11 +171,12 @@ class RobustifiedClassifier(
     def _learned_set(self):
         y_robust = self.robustifier_.y_robust_
         if np.ndim(y_robust) == 2:
-            if not isinstance(self.classifier, skorch.NeuralNet):
+            if not _takes_soft_labels(self.classifier):
                 raise TypeError(
                     f"The learned labels are soft (n_samples, n_classes), which "
                     f"{type(self.classifier).__name__} does not take. Use a skorch "
-                    "net with CrossEntropyLoss, or hard labels."
+                    "net with CrossEntropyLoss, a KernelRegressionClassifier, or hard "
+                    "labels."
                 )
             return self.robustifier_.X_robust_, y_robust.astype(np.float32)
         encoded = np.searchsorted(self.classes_, y_robust)

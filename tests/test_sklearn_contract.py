@@ -7,6 +7,9 @@ from robustfit import (
     AdversarialClassifier,
     AdversarialDataset,
     AdversarialRelabeler,
+    AdvKIPDistiller,
+    KernelRegressionClassifier,
+    KIPDistiller,
     NoisyDataset,
     NonRobustFeatureExtractor,
     RobustDatasetLearner,
@@ -41,6 +44,17 @@ def small_learner(**parameters):
     )
 
 
+def small_distiller(cls, **parameters):
+    # Without validation the last set is returned, not the natural one it started from.
+    return cls(
+        clip_range=None,
+        n_outer_steps=2,
+        validation_fraction=0,
+        random_state=0,
+        **parameters,
+    )
+
+
 ESTIMATORS = [
     small_learner(),
     small_learner(protocol="fine-tune"),
@@ -58,6 +72,9 @@ ESTIMATORS = [
         n_epochs=15,
         random_state=0,
     ),
+    KernelRegressionClassifier(),
+    small_distiller(KIPDistiller),
+    small_distiller(AdvKIPDistiller, n_checked=0),
     NoisyDataset(clip_range=None, scale=0.1, random_state=0),
     NoisyDataset(kind="sign", clip_range=None, scale=0.1, random_state=0),
     RobustFeatureExtractor(

@@ -1,0 +1,81 @@
+"""How much memory a distillation needs, said before it starts."""
+
+from pathlib import Path
+
+import torch
+
+from robustfit.exceptions import MemoryBudgetError
+from robustfit.kernels._memory import free_bytes as free_of_machine
+
+__all__ = ["check_memory", "free_bytes", "needed_bytes"]
+
+_GIB = 2**30
+# Copies of a block of a kernel matrix that are alive in its derivative.
+_BLOCK_COPIES = 8
+# The learned images, the best ones, two moments, gradients.
+_IMAGE_COPIES = 8
+
+
+def needed_bytes(
+    n_support, *, n_rows, n_targets, n_features, n_classes, batch_size, itemsize
+):
+    """Return the bytes that one outer step holds at its peak.
+
+    One kernel matrix of the support (its Cholesky factor replaces it), blocks of
+    ``batch_size`` rows, and the images.
+    """
+    matrix = n_support**2
+    blocks = _BLOCK_COPIES * min(batch_size, max(n_support, n_targets)) * n_support
+    images = _IMAGE_COPIES * n_support * (n_features + n_classes)
+    images += (n_rows + _BLOCK_COPIES * n_targets) * n_features
+    return itemsize * (matrix + blocks + images)
+
+
+def free_bytes(device):
+    """Return the bytes free, within a container's limit too; None if unknown."""
+    device = torch.device(device)
+    known = [free_of_machine(device)]
+    if device.type == "cpu":
+        known.append(_free_of_container())
+    return min((free for free in known if free is not None), default=None)
+
+
+def _free_of_container():
+    folder = Path("/sys/fs/cgroup")
+    try:
+        limit = (folder / "memory.max").read_text()
+        return int(limit) - int((folder / "memory.current").read_text())
+    except (OSError, ValueError):  # no container, or "max": no limit
+        return None
+
+
+def check_memory(n_support, device, **sizes):
+    """Return what is needed in words; refuse what does not fit.
+
+    Raises
+    ------
+    MemoryBudgetError
+        With what is needed, what is free, and the largest support that fits.
+    """
+    needed, free = needed_bytes(n_support, **sizes), free_bytes(device)
+    text = f"needs {needed / _GIB:.1f} GiB"
+    if free is None:
+        return text
+    if needed > free:
+        fits = _largest_support(n_support, free, sizes)
+        raise MemoryBudgetError(
+            f"A support of {n_support:,} rows {text} on {device}, where "
+            f"{free / _GIB:.1f} GiB are free. Use n_support={fits} or fewer (with "
+            "RobustifiedClassifier), a smaller batch_size, or another device."
+        )
+    return f"{text} of {free / _GIB:.1f} GiB free on {device}"
+
+
+def _largest_support(n_support, free, sizes):
+    """Return the largest support that fits, by bisection."""
+    low, high = 0, n_support
+    while high - low > 1:
+        middle = (low + high) // 2
+        fits = needed_bytes(middle, **sizes) <= free
+        low, high = (middle, high) if fits else (low, middle)
+    return low
