@@ -33,7 +33,7 @@ SMALLEST_SEARCH = 100
 WINNING_MARGIN = 0.05
 # Adversarial training of the teacher that gives soft labels: fewest and most epochs,
 # and the batches that a small set makes up for with more epochs.
-TEACHER_EPOCHS = (8, 60)
+TEACHER_EPOCHS = (4, 60)
 TEACHER_BATCHES = 1000
 
 
