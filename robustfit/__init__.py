@@ -54,6 +54,11 @@ from robustfit.security_curve import (
     minimal_distances,
     security_curve,
 )
+from robustfit.sharing import (
+    RobustDataset,
+    load_robust_dataset,
+    save_robust_dataset,
+)
 from robustfit.theory import (
     FeatureUsefulnessDisplay,
     RobustGaussianClassifier,
@@ -72,6 +77,10 @@ __all__ = [
     "RobustSampler",
     "RobustifiedClassifier",
     "as_sampler",
+    # sharing
+    "RobustDataset",
+    "load_robust_dataset",
+    "save_robust_dataset",
     # evaluation
     "AttackResult",
     "GradientMaskingReport",

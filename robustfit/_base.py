@@ -3,13 +3,19 @@
 from abc import ABCMeta, abstractmethod
 
 import numpy as np
-from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
+from sklearn.base import (
+    BaseEstimator,
+    OneToOneFeatureMixin,
+    TransformerMixin,
+    clone,
+)
 from sklearn.callback import CallbackSupportMixin, with_callbacks
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
 from robustfit._image_validation import validate_images
 from robustfit.exceptions import RewrittenRowsError
+from robustfit.nets import default_classifier
 from robustfit.threat_model import ThreatModel
 from robustfit.torch_classifier import transformer_as_torch
 
@@ -142,6 +148,12 @@ class TrainingSetRewriter(
                 "at least two classes."
             )
         return encoded
+
+    def _new_net(self, image_shape, device):
+        """Return an unfitted inner net: the user's ``estimator``, or the default."""
+        if self.estimator is not None:
+            return clone(self.estimator)
+        return default_classifier(image_shape, len(self.classes_), device=device)
 
     def _changes_rows_or_labels(self):
         """Tell whether the learned set has other rows or labels than the given one."""

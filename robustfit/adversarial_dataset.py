@@ -5,7 +5,6 @@ from numbers import Integral, Real
 
 import numpy as np
 import torch
-from sklearn.base import clone
 
 from robustfit._base import TrainingSetRewriter
 from robustfit._sklearn_private import Interval, StrOptions
@@ -21,7 +20,6 @@ from robustfit._torch_bridge import (
 )
 from robustfit.attacks.gradient import take_every_step
 from robustfit.dataset_learning.robust_teacher import train_adversarially
-from robustfit.nets import default_classifier
 from robustfit.torch_classifier import as_torch
 
 __all__ = ["AdversarialDataset", "NoisyDataset"]
@@ -117,12 +115,8 @@ class AdversarialDataset(TrainingSetRewriter):
 
     def _learn(self, X, y, image_shape, threat_model):
         device, seed = resolve_device(self.device), draw_seed(self.random_state)
-        if self.estimator is None:
-            net = default_classifier(image_shape, len(self.classes_), device=device)
-        else:
-            net = clone(self.estimator)
         with seeded_torch(seed):
-            self.estimator_ = net.fit(X, y)
+            self.estimator_ = self._new_net(image_shape, device).fit(X, y)
         classifier = as_torch(self.estimator_)
         x = to_tensor(X, classifier.device)
         y_column = to_tensor(y, classifier.device, torch.int64)

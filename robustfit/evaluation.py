@@ -36,7 +36,12 @@ from robustfit.exceptions import ProbabilityOutputWarning, RobustnessWarning
 from robustfit.threat_model import ThreatModel
 from robustfit.torch_classifier import TorchClassifier, as_torch
 
-__all__ = ["AttackResult", "attack_estimator", "robust_accuracy_score"]
+__all__ = [
+    "AttackResult",
+    "attack_estimator",
+    "attack_in_turn",
+    "robust_accuracy_score",
+]
 
 LABELS = ("true", "predicted")
 
@@ -167,20 +172,52 @@ def attack_estimator(
     >>> bool(result.robust_accuracy < result.natural_accuracy)
     True
     """
-    threat_model = ThreatModel(norm, eps, clip_range)
+    (result,) = attack_in_turn(
+        estimator, X, y, [attack], threat_model=ThreatModel(norm, eps, clip_range),
+        labels=labels, batch_size=batch_size, n_jobs=n_jobs, checkpoint=checkpoint,
+        random_state=random_state, n_steps=n_steps, step_size=step_size,
+        n_restarts=n_restarts, loss=loss, version=version, precision=precision,
+    )  # fmt: skip
+    return result
+
+
+def attack_in_turn(
+    estimator,
+    X,
+    y,
+    attacks,
+    *,
+    threat_model,
+    labels="true",
+    batch_size=128,
+    n_jobs=None,
+    checkpoint=None,
+    random_state=0,
+    **attack_parameters,
+):
+    """Run several attacks on one estimator; validate and predict once.
+
+    Parameters
+    ----------
+    attacks : list of str or callable
+        As ``attack`` of :func:`attack_estimator`; all with ``attack_parameters``.
+    threat_model : ThreatModel
+
+    Returns
+    -------
+    list of AttackResult
+        Each what :func:`attack_estimator` returns for this attack alone.
+    """
     if labels not in LABELS:
         raise ValueError(f"labels is {labels!r}; expected one of {LABELS}.")
     check_count("batch_size", batch_size)
-    attack = make_attack(
-        attack, n_steps=n_steps, step_size=step_size, n_restarts=n_restarts, loss=loss,
-        version=version, batch_size=batch_size, precision=precision,
-    )  # fmt: skip
+    attack_parameters["batch_size"] = batch_size
+    attacks = [make_attack(attack, **attack_parameters) for attack in attacks]
     X, y = validate_data(X, y, threat_model)
-    needs_gradients = getattr(attack, "needs_gradients", True)
+    needs_gradients = any(getattr(a, "needs_gradients", True) for a in attacks)
     classifier = (as_torch if needs_gradients else as_torch_or_black_box)(estimator)
     is_integer = isinstance(random_state, Integral)
     seed = int(random_state) if is_integer else draw_seed(random_state)
-    chunk_size = len(X) if hasattr(attack, "batches_by_itself") else batch_size
     with seeded_torch(seed), eval_mode(classifier.module):
         y_column = to_array(classifier.encode(y))
         predicted = _predict(classifier, X, batch_size)
@@ -189,16 +226,33 @@ def attack_estimator(
         kept, rows = y_column, correct
         if labels == "predicted":
             kept, rows = predicted, predicted >= 0
-        X_adv, robust_after = X.copy(), {}
+        return [
+            AttackResult(
+                natural_correct=correct,
+                **_run_attack(
+                    attack, classifier, X, kept, rows, threat_model,
+                    seed=seed, chunk_size=batch_size, n_jobs=n_jobs, folder=checkpoint,
+                ),
+            )
+            for attack in attacks
+        ]  # fmt: skip
+
+
+def _run_attack(attack, classifier, X, kept, rows, threat_model, **chunking):
+    """Attack the samples ``rows`` (bool); return images and verdicts on all."""
+    batch_size = chunking["chunk_size"]
+    if hasattr(attack, "batches_by_itself"):
+        chunking["chunk_size"] = len(X)
+    X_adv, robust_after = X.copy(), {}
+    with seeded_torch(chunking["seed"]):
         if rows.any():
             X_adv[rows], after = _attack_rows(
-                attack, classifier, X[rows], kept[rows], threat_model,
-                seed=seed, chunk_size=chunk_size, n_jobs=n_jobs, folder=checkpoint,
-            )  # fmt: skip
+                attack, classifier, X[rows], kept[rows], threat_model, **chunking
+            )
             robust_after = {n: _spread(alive, rows) for n, alive in after.items()}
             getattr(attack, "check_result", _no_check)(after)
         robust = rows & (_predict(classifier, X_adv, batch_size) == kept)
-    return AttackResult(X_adv, correct, robust, robust_after)
+    return {"X_adv": X_adv, "robust": robust, "robust_after": robust_after}
 
 
 def robust_accuracy_score(estimator, X, y, **attack_parameters):
@@ -315,5 +369,5 @@ def _compare_with_predict(estimator, X, predicted, classifier):
             f"own predict on {disagreement:.1%} of the samples, so the robust accuracy "
             "is that of another model. Is X of the dtype and shape it was trained on?",
             RobustnessWarning,
-            stacklevel=3,
+            stacklevel=4,
         )

@@ -2,6 +2,8 @@
 
 __all__ = [
     "AttackBudgetError",
+    "DatasetChecksumError",
+    "DatasetFormatError",
     "DynamicDefenseWarning",
     "FewClassesWarning",
     "FlatImagesWarning",
@@ -36,6 +38,14 @@ class NotDifferentiableError(TypeError):
 
 class RewrittenRowsError(TypeError):
     """A learned set has other rows or labels than ``y``; no transform can hold it."""
+
+
+class DatasetFormatError(ValueError):
+    """A file is no shared set: damaged, cut off, without card, of a later format."""
+
+
+class DatasetChecksumError(DatasetFormatError):
+    """A shared set is not the one that was saved: a checksum differs."""
 
 
 class FlatImagesWarning(UserWarning):

@@ -5,8 +5,9 @@ import warnings
 import numpy as np
 from sklearn.base import BaseEstimator
 
-from robustfit.evaluation import attack_estimator
+from robustfit.evaluation import attack_estimator, attack_in_turn
 from robustfit.exceptions import GradientMaskingWarning
+from robustfit.threat_model import ThreatModel
 
 __all__ = ["PredictionRobustnessReport", "RobustAccuracyScorer", "RobustnessReport"]
 
@@ -219,8 +220,12 @@ class RobustnessReport(_AttackingScorer):
 
     def __call__(self, estimator, X, y):
         """Return a dict of accuracies of a fitted ``estimator``."""
-        pgd = self._attack(estimator, X, y, "pgd")
-        auto = self._attack(estimator, X, y, "autoattack")
+        parameters = self.get_params(deep=False)
+        budget = (parameters.pop(name) for name in ("norm", "eps", "clip_range"))
+        pgd, auto = attack_in_turn(
+            estimator, X, y, ["pgd", "autoattack"],
+            threat_model=ThreatModel(*budget), **parameters,
+        )  # fmt: skip
         both = pgd.robust & auto.robust
         warn_if_masked(pgd.robust_accuracy, auto.robust_accuracy)
         n_correct = max(1, int(auto.natural_correct.sum()))

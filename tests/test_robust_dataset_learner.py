@@ -14,13 +14,14 @@ from robustfit import (
     as_torch,
     attack_estimator,
 )
-from robustfit.dataset_learning import disturbance, plan
+from robustfit.dataset_learning import disturbance, plan, validation
 from robustfit.dataset_learning import learner as learner_module
 from robustfit.dataset_learning.disturbance import Disturbance, default_disturbances
 from robustfit.dataset_learning.fictitious_play import perturb_towards
 from robustfit.dataset_learning.meta_gradient import META_GRADIENTS
+from robustfit.dataset_learning.row_selection import select_rows
 from robustfit.exceptions import ImageShapeError, PixelRangeError, RewrittenRowsError
-from robustfit.nets import SmallCNN, default_classifier
+from robustfit.nets import MLP, LeNet5, SmallCNN, default_classifier
 from robustfit.threat_model import ThreatModel
 
 
@@ -98,6 +99,13 @@ def test_a_later_candidate_has_to_win_clearly(scores, place):
     assert plan._best_candidate(judged) == place
 
 
+def test_no_epochs_of_the_papers_algorithm_leave_the_set_as_it_is(digits):
+    X, y, _, _ = digits
+    learner = quick(method="paper", n_meta_epochs=0)
+    np.testing.assert_array_equal(learner.fit_transform(X[:50], y[:50]), X[:50])
+    assert learner.history_ == []
+
+
 def test_fraction_keeps_every_class(digits):
     X, y, _, _ = digits
     learner = quick(fraction=0.1).fit(X, y)
@@ -121,6 +129,57 @@ def test_users_net_of_any_kind(digits):
         assert np.isfinite(learner.X_robust_).all()
 
 
+@pytest.mark.parametrize(
+    ("module", "arguments"),
+    [
+        (LeNet5, {"image_shape": (1, 8, 8), "widen_factor": 0.125}),
+        (MLP, {"n_features": 64, "hidden": (16,)}),
+        (SmallCNN, {"image_shape": (1, 8, 8), "channels": (4, 8), "n_hidden": 10}),
+    ],
+)
+def test_the_nets_of_the_library_inside(digits, module, arguments):
+    X, y, _, _ = digits
+    net = skorch.NeuralNetClassifier(
+        module, criterion=nn.CrossEntropyLoss, max_epochs=1, train_split=None,
+        verbose=0, **{f"module__{k}": v for k, v in arguments.items()},
+    )  # fmt: skip
+    for parameters in (
+        {"protocol": "fine-tune", "n_rounds": 1, "n_meta_epochs": 1},
+        {"soft_labels": True, "n_candidates": 2},
+    ):
+        learner = quick(estimator=net, **parameters).fit(X[:100], y[:100])
+        assert isinstance(learner.estimator_.module_, module)
+        assert (learner.X_robust_ != X[:100]).any()
+
+
+class UsersNet(skorch.NeuralNetClassifier):
+    """A net class of the user's own, with a criterion that takes probabilities."""
+
+    def get_loss(self, y_pred, y_true, *args, **kwargs):
+        return super().get_loss(y_pred, y_true, *args, **kwargs) + 0.0
+
+
+class ProbabilityNet(nn.Module):
+    def __init__(self, n_hidden=20):
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Flatten(), nn.Linear(64, n_hidden), nn.ReLU(), nn.Dropout(0.1),
+            nn.Linear(n_hidden, 10), nn.Softmax(1),
+        )  # fmt: skip
+
+    def forward(self, x):
+        return self.layers(x)
+
+
+def test_a_users_net_class_with_probabilities_and_dropout(digits):
+    X, y, _, _ = digits
+    net = UsersNet(ProbabilityNet, max_epochs=2, train_split=None, verbose=0)
+    for parameters in ({"protocol": "fine-tune"}, {"method": "paper", "n_meta_epochs": 1}):  # noqa: E501  # fmt: skip
+        learner = quick(estimator=net, **parameters).fit(X[:100], y[:100])
+        assert isinstance(learner.estimator_, UsersNet)
+        assert (learner.X_robust_ != X[:100]).any()
+
+
 class BatchNormNet(nn.Module):
     def __init__(self):
         super().__init__()
@@ -131,6 +190,133 @@ class BatchNormNet(nn.Module):
 
     def forward(self, x):
         return self.layers(x)
+
+
+# --- held-out rows, several nets ------------------------------------------------------
+
+
+def test_history_tells_losses_accuracies_and_seconds(digits):
+    X, y, _, _ = digits
+    learner = quick(protocol="fine-tune", n_rounds=5, n_meta_epochs=1,
+                    validation_fraction=0.2).fit(X, y)  # fmt: skip
+    steps = [r["step"] for r in learner.history_]
+    assert steps == [
+        *["fictitious-play"] * 4, "validate", "fictitious-play",
+        "meta-gradient", "validate", "keep-best",
+    ]  # fmt: skip
+    for record in learner.history_:
+        assert record["seconds"] >= record.get("seconds_train", 0) >= 0
+        if record["step"] == "fictitious-play":
+            parts = record["seconds_perturb"] + record["seconds_train"]
+            assert parts == pytest.approx(record["seconds"], rel=0.2, abs=0.05)
+        if record["step"] in ("validate", "meta-gradient"):
+            assert record["outer_loss"] > 0
+        if record["step"] == "validate":
+            assert 0 <= record["robust_accuracy"] <= record["natural_accuracy"] <= 1
+    scores = [r["robust_accuracy"] for r in learner.history_ if r["step"] == "validate"]
+    assert learner.history_[-1]["robust_accuracy"] == max(scores)
+
+
+def test_held_out_rows_are_not_in_the_set(digits):
+    X, y, _, _ = digits
+    learner = quick(protocol="fine-tune", n_rounds=1, validation_fraction=0.25)
+    learner.fit(X, y)
+    assert len(learner.X_robust_) == pytest.approx(300, abs=10)
+    np.testing.assert_array_equal(y[learner.sample_indices_], learner.y_robust_)
+    assert len(set(learner.sample_indices_)) == len(learner.X_robust_)
+    with pytest.raises(RewrittenRowsError, match="RobustifiedClassifier"):
+        clone(learner).fit_transform(X, y)
+    rows = select_rows(y, 0, 0.5, 0.25)
+    assert not set(rows.held_out) & set(rows.kept)
+    assert set(rows.learned) < set(rows.kept)
+    np.testing.assert_array_equal(select_rows(np.arange(5), 0, 1, 0.9).kept, range(5))
+
+
+def test_measured_robustness_by_hand():
+    # Logits (4x, 0): class 0 for x > 0. A budget of 0.2 fools the row at 0.1 only.
+    net = nn.Sequential(nn.Linear(1, 2, bias=False), nn.Dropout(0.5))
+    net[0].weight.data = torch.tensor([[4.0], [0.0]])
+    X, y = np.float32([[0.1], [0.5], [-0.5], [0.9]]), np.array([0, 0, 1, 1])
+    threat_model = ThreatModel("linf", 0.2, None)
+    measured = validation.measure_robustness(net.train(), X, y, threat_model)
+    assert net.training
+    assert measured["natural_accuracy"] == 0.75
+    assert measured["robust_accuracy"] == 0.5
+    x_adv = np.array([-0.1, 0.3, -0.3, 0.9])  # the last one is wrong already
+    logit = np.array([4.0, 4.0, -4.0, -4.0]) * x_adv
+    expected = np.log1p(np.exp(-logit)).mean()
+    assert measured["outer_loss"] == pytest.approx(expected, rel=0.1)
+
+
+@pytest.mark.parametrize("n_iter_no_change", [None, 1, 2])
+def test_stops_and_keeps_the_best_set(digits, monkeypatch, n_iter_no_change):
+    X, y, _, _ = digits
+    sets = []
+
+    def scripted(self, theta_0, x_robust, generator):
+        sets.append(x_robust.numpy().copy())
+        score = [0.1, 0.5, 0.4, 0.2, 0.3][len(sets) - 1]
+        return {"robust_accuracy": score, "seconds_train": 0.0}
+
+    monkeypatch.setattr(validation.Validation, "_train_and_attack", scripted)
+    learner = quick(method="paper", n_meta_epochs=5, validation_fraction=0.2,
+                    n_iter_no_change=n_iter_no_change)  # fmt: skip
+    learner.fit(X[:50], y[:50])
+    assert len(sets) == (5 if n_iter_no_change is None else 2 + n_iter_no_change)
+    np.testing.assert_array_equal(learner.X_robust_, sets[1])
+
+
+def test_a_stopped_fit_resumes_as_stopped(digits, tmp_path, monkeypatch):
+    X, y, _, _ = digits
+    scores = iter([0.3, 0.2, 0.1])
+    monkeypatch.setattr(
+        validation.Validation,
+        "_train_and_attack",
+        lambda *a: {"robust_accuracy": next(scores), "seconds_train": 0.0},
+    )
+    learner = quick(method="paper", n_meta_epochs=9, validation_fraction=0.2,
+                    n_iter_no_change=1, checkpoint=tmp_path)  # fmt: skip
+    with monkeypatch.context() as patch:
+        fail_at(patch, 4, Interrupt())  # before the best set is put back
+        with pytest.raises(Interrupt):
+            learner.fit(X[:50], y[:50])
+    resumed = clone(learner).fit(X[:50], y[:50])
+    assert [r["step"] for r in resumed.history_][4:] == ["keep-best"]
+    assert (resumed.X_robust_ != learner.X_robust_).any()
+
+
+def test_scratch_judges_on_the_held_out_rows(digits, monkeypatch):
+    X, y, _, _ = digits
+    seen = []
+    original = plan.measure_robustness
+
+    def watch(classifier, X, y, threat_model):
+        seen.append(X)
+        return original(classifier, X, y, threat_model)
+
+    monkeypatch.setattr(plan, "measure_robustness", watch)
+    learner = quick(n_candidates=2, validation_fraction=0.2).fit(X, y)
+    held_out = np.setdiff1d(np.arange(len(X)), learner.sample_indices_)
+    assert len(seen) == 2
+    np.testing.assert_array_equal(seen[0], X[held_out])
+
+
+def test_several_initialisations_take_turns(digits, tmp_path):
+    X, y, _, _ = digits
+    X, y = X[:120], y[:120]
+    parameters = {"protocol": "fine-tune", "n_rounds": 6, "n_meta_epochs": 1}
+    one = quick(**parameters).fit(X, y)
+    two = quick(**parameters, n_initializations=2, checkpoint=tmp_path).fit(X, y)
+    assert [r.get("n_epochs") for r in one.history_] == [1, 6, 2, 3, 1, 6, None]
+    assert [r.get("n_epochs") for r in two.history_] == [1, 1, 6, 6, 2, 2, None]
+    assert (one.X_robust_ != two.X_robust_).any()
+    weights = [
+        [p.detach().numpy() for p in learner.estimator_.module_.parameters()]
+        for learner in (one, two)
+    ]
+    assert all((a == b).all() for a, b in zip(*weights, strict=True))  # theta_0
+    resumed = clone(two).fit(X, y)  # nothing is left to do
+    assert resumed.X_robust_.tobytes() == two.X_robust_.tobytes()
 
 
 class Interrupt(Exception):
@@ -165,6 +351,9 @@ def test_resumes_where_it_stopped_with_the_same_bytes(
     resumed = clone(learner).fit(X, y)
     assert resumed.X_robust_.tobytes() == expected.X_robust_.tobytes()
     assert resumed.history_[:2] == learner.history_  # not learned again
+    with np.load(next(tmp_path.glob("*.npz"))) as saved:
+        has_player = any(name.startswith("player/") for name in saved.files)
+    assert has_player == (protocol == "fine-tune")  # else it would be theta_0 again
     other_data = clone(learner).fit(X[::-1], y[::-1])
     assert other_data.history_[0] != learner.history_[0]
     assert not list(tmp_path.glob("*.tmp"))
@@ -212,7 +401,7 @@ def test_bad_parameters_fail_before_any_work(
     if "flat" in change:
         X = X.reshape(len(X), -1)[:, : change.pop("flat")]
     monkeypatch.setattr(
-        RobustDatasetLearner, "_train_theta_0", lambda *a: pytest.fail("work began")
+        learner_module, "_train_theta_0", lambda *a: pytest.fail("work began")
     )
     with pytest.raises(error, match=message):
         quick(**change).fit(X, y)

@@ -72,6 +72,24 @@ def test_report_adds_up(digits, fitted_net):
     assert report["attack_success_rate"] == pytest.approx(lost)
 
 
+def test_report_predicts_once_and_gives_what_the_attacks_give(flat):
+    X, y = flat
+    calls = []
+
+    class Counting(LogisticRegression):
+        def predict(self, X):
+            calls.append(len(X))
+            return super().predict(X)
+
+    model = Counting(max_iter=100).fit(X, y)
+    parameters = {"eps": 0.05, "n_steps": 3, "version": ["apgd-ce"]}
+    report = RobustnessReport(**parameters)(model, X[:30], y[:30])
+    assert calls == [30]
+    for name in ("pgd", "autoattack"):
+        alone = attack_estimator(model, X[:30], y[:30], attack=name, **parameters)
+        assert report[f"{name}_accuracy"] == alone.robust_accuracy
+
+
 def test_masking_is_announced():
     with pytest.warns(GradientMaskingWarning, match=r"PGD reports 90.0%.*20.0%"):
         warn_if_masked(0.9, 0.2)

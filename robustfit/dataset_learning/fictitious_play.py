@@ -7,6 +7,7 @@ that the directions in which nets are fooled do not matter.
 """
 
 import copy
+import time
 
 import torch
 
@@ -60,8 +61,9 @@ class FictitiousPlay:
 
     Parameters
     ----------
-    theta_0 : torch.nn.Module
-        Naturally trained; every round starts from a copy of it.
+    theta_0s : list of torch.nn.Module
+        Naturally trained; round after round starts from a copy of the next, so that
+        the set does not answer to one net alone.
     x, y : torch.Tensor of shape (n_samples, ...), (n_samples,)
         The natural images and their classes.
     n_classes : int
@@ -72,8 +74,8 @@ class FictitiousPlay:
     batch_size : int
     """
 
-    def __init__(self, theta_0, x, y, *, n_classes, threat_model, n_steps, batch_size):
-        self.theta_0, self.x, self.y = theta_0, x, y
+    def __init__(self, theta_0s, x, y, *, n_classes, threat_model, n_steps, batch_size):
+        self.theta_0s, self.x, self.y = theta_0s, x, y
         self.n_classes = n_classes
         self.n_steps, self.batch_size = n_steps, batch_size
         self.threat_model = ThreatModel(
@@ -83,7 +85,8 @@ class FictitiousPlay:
         )
 
     def play_round(self, x_robust, player, n_round, generator):
-        """Answer ``player`` on some rows; return the set and the net trained on it."""
+        """Answer ``player`` on some rows; return the set, the net and a record."""
+        start = time.perf_counter()
         n = len(self.x)
         n_rows = n if n_round == 0 else max(1, round(SHARE * n))
         rows = torch.randperm(n, generator=generator, device=self.x.device)[:n_rows]
@@ -101,13 +104,21 @@ class FictitiousPlay:
                     self.threat_model,
                     n_steps=self.n_steps,
                 )
-        player = copy.deepcopy(self.theta_0)
+        perturbed = time.perf_counter()
+        turn, place = divmod(n_round, len(self.theta_0s))
+        player = copy.deepcopy(self.theta_0s[place])
+        n_epochs = EPOCHS_CYCLE[turn % len(EPOCHS_CYCLE)]
         train_naturally(
             player,
             x_robust,
             self.y,
-            n_epochs=EPOCHS_CYCLE[n_round % len(EPOCHS_CYCLE)],
+            n_epochs=n_epochs,
             batch_size=self.batch_size,
             generator=generator,
         )
-        return x_robust, player
+        record = {
+            "n_epochs": n_epochs,
+            "seconds_perturb": perturbed - start,
+            "seconds_train": time.perf_counter() - perturbed,
+        }
+        return x_robust, player, record

@@ -7,7 +7,7 @@ after each; a step draws from a generator of its own, so resuming changes nothin
 import copy
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -15,10 +15,10 @@ import torch
 from robustfit._torch_bridge import seeded_torch, to_array, to_tensor
 from robustfit.attacks import PGD
 from robustfit.dataset_learning.disturbance import default_disturbances
-from robustfit.dataset_learning.fictitious_play import FictitiousPlay
+from robustfit.dataset_learning.fictitious_play import EPOCHS_CYCLE, FictitiousPlay
 from robustfit.dataset_learning.meta_gradient import MetaGradient
 from robustfit.dataset_learning.robust_teacher import train_adversarially
-from robustfit.evaluation import attack_estimator
+from robustfit.dataset_learning.validation import Validation, measure_robustness
 from robustfit.threat_model import ThreatModel
 
 __all__ = ["LearningProblem", "LearningState", "Step", "plan_steps"]
@@ -39,19 +39,21 @@ TEACHER_BATCHES = 1000
 
 @dataclass(frozen=True)
 class LearningProblem:
-    """What is given: the data, the threat model, theta_0 and how to make a new net.
+    """What is given: data, threat model, naturally trained nets, how to make new ones.
 
     Attributes
     ----------
     x, y : torch.Tensor of shape (n_samples, ...), (n_samples,)
         Rows of the natural set that are learned.
     X_all, y_all : ndarray
-        The whole natural set, for judging candidates.
+        The whole natural set but the held-out rows, for judging candidates.
+    X_held_out, y_held_out : ndarray or None
+        Rows that the set is validated on; None where none are held out.
     image_shape : tuple of int
     n_classes : int
     threat_model : ThreatModel
-    theta_0 : torch.nn.Module
-        Naturally trained, returns logits.
+    theta_0s : list of torch.nn.Module
+        Naturally trained, return logits; the first is theta_0.
     new_net : callable
         Returns an unfitted estimator of theta_0's kind.
     """
@@ -63,8 +65,15 @@ class LearningProblem:
     image_shape: tuple[int, ...]
     n_classes: int
     threat_model: ThreatModel
-    theta_0: torch.nn.Module
+    theta_0s: list[torch.nn.Module]
     new_net: Callable
+    X_held_out: np.ndarray | None = None
+    y_held_out: np.ndarray | None = None
+
+    @property
+    def theta_0(self):
+        """The naturally trained net that is the learner's ``estimator_``."""
+        return self.theta_0s[0]
 
     @property
     def value_range(self):
@@ -86,15 +95,21 @@ class LearningState:
     x_robust: torch.Tensor
     player: torch.nn.Module
     soft_labels: torch.Tensor | None = None
+    x_best: torch.Tensor | None = None
+    n_done: int = 0
     history: list = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class Step:
-    """One unit of progress: ``run(state, generator)`` returns its record (a dict)."""
+    """One unit of progress: ``run(state, generator)`` returns its record (a dict).
+
+    An ``optional`` one is left out once validation has stopped the learning.
+    """
 
     name: str
     run: Callable
+    optional: bool = False
 
 
 def plan_steps(problem, learner, protocol):
@@ -111,17 +126,36 @@ def plan_steps(problem, learner, protocol):
     list of Step
     """
     steps = _method_steps(problem, learner, protocol)
+    if problem.X_held_out is not None:
+        steps = _with_validation(steps, problem, learner)
     return steps + (_soft_label_steps(problem, learner) if learner.soft_labels else [])
 
 
 def _method_steps(problem, learner, protocol):
     if learner.method == "paper":
-        return _meta_gradient_steps(problem, learner, learner.n_meta_epochs or 4)
+        n_epochs = 4 if learner.n_meta_epochs is None else learner.n_meta_epochs
+        return _meta_gradient_steps(problem, learner, n_epochs)
     if protocol == "scratch":
         return _disturbance_steps(problem, learner)
     return _fictitious_play_steps(problem, learner) + _meta_gradient_steps(
         problem, learner, learner.n_meta_epochs or 0
     )
+
+
+def _with_validation(steps, problem, learner):
+    """Judge the set after each cycle of rounds and each epoch; keep the best.
+
+    Disturbances were judged on the held-out rows when they were chosen.
+    """
+    if not steps or steps[-1].name == "disturb":
+        return steps
+    validation, validated = Validation(problem, learner.batch_size), []
+    for number, step in enumerate(steps, 1):
+        validated.append(replace(step, optional=True))
+        is_due = step.name == "meta-gradient" or number % len(EPOCHS_CYCLE) == 0
+        if is_due or number == len(steps):
+            validated.append(Step("validate", validation.judge, optional=True))
+    return [*validated, Step("keep-best", validation.keep_best)]
 
 
 def _disturbance_steps(problem, learner):
@@ -170,34 +204,22 @@ def judge_from_scratch(problem, disturbance, generator):
     device = problem.x.device
     order = torch.randperm(len(problem.X_all), generator=generator, device=device)
     order = to_array(order)
-    n_validation = min(VALIDATION_ROWS, len(order) // 4)
-    held_out = order[:n_validation]
+    X_held_out, y_held_out, n_validation = problem.X_held_out, problem.y_held_out, 0
+    if X_held_out is None:
+        n_validation = min(VALIDATION_ROWS, len(order) // 4)
+        held_out = order[:n_validation]
+        X_held_out, y_held_out = problem.X_all[held_out], problem.y_all[held_out]
     rows = order[n_validation : n_validation + SEARCH_ROWS]
     x = torch.tensor(problem.X_all[rows], device=device)
     X_disturbed = to_array(apply_disturbance(problem, disturbance, x, generator))
     with seeded_torch(generator.initial_seed()):
         net = problem.new_net().fit(X_disturbed, problem.y_all[rows])
-    results = [
-        attack_estimator(
-            net,
-            problem.X_all[held_out],
-            problem.y_all[held_out],
-            attack=PGD(20, loss=loss),
-            eps=problem.threat_model.eps,
-            norm=problem.threat_model.norm,
-            clip_range=problem.threat_model.clip_range,
-        )
-        for loss in ("cross-entropy", "margin")
-    ]
-    return {
-        "natural_accuracy": results[0].natural_accuracy,
-        "robust_accuracy": float((results[0].robust & results[1].robust).mean()),
-    }
+    return measure_robustness(net, X_held_out, y_held_out, problem.threat_model)
 
 
 def _fictitious_play_steps(problem, learner):
     game = FictitiousPlay(
-        problem.theta_0,
+        problem.theta_0s,
         problem.x,
         problem.y,
         n_classes=problem.n_classes,
@@ -208,10 +230,10 @@ def _fictitious_play_steps(problem, learner):
 
     def play(n_round):
         def run(state, generator):
-            state.x_robust, state.player = game.play_round(
+            state.x_robust, state.player, measured = game.play_round(
                 state.x_robust, state.player, n_round, generator
             )
-            return {"round": n_round}
+            return {"round": n_round, **measured}
 
         return Step("fictitious-play", run)
 
@@ -258,11 +280,30 @@ def _soft_label_steps(problem, learner):
 
 def _meta_gradient_steps(problem, learner, n_epochs):
     literal = learner.method == "paper"
+    algorithms = [_meta_gradient(problem, learner, t) for t in problem.theta_0s]
+
+    def step(n_epoch):
+        algorithm = algorithms[n_epoch % len(algorithms)]
+
+        def run(state, generator):
+            theta_0 = {k: v.detach() for k, v in algorithm.module.named_parameters()}
+            state.x_robust, _, loss = algorithm.run_epoch(
+                state.x_robust, theta_0, generator, carry_lr=0 if literal else 0.01
+            )
+            return {"epoch": n_epoch, "outer_loss": loss}
+
+        return Step("meta-gradient", run)
+
+    return [step(n_epoch) for n_epoch in range(n_epochs)]
+
+
+def _meta_gradient(problem, learner, theta_0):
+    """Return Algorithm 1 from ``theta_0`` with the constants of ``method``."""
+    literal = learner.method == "paper"
     eps = problem.threat_model.eps
     low, high = problem.value_range
-    module = copy.deepcopy(problem.theta_0).eval()
-    epoch = MetaGradient(
-        module,
+    return MetaGradient(
+        copy.deepcopy(theta_0).eval(),
         problem.x,
         problem.y,
         attack=PGD(20, eps / 10 or None) if literal else PGD(4, eps / 3 or None),
@@ -273,15 +314,3 @@ def _meta_gradient_steps(problem, learner, n_epochs):
         derivative=learner.meta_gradient,
         batch_size=learner.batch_size,
     )
-
-    def step(n_epoch):
-        def run(state, generator):
-            theta_0 = {k: v.detach() for k, v in module.named_parameters()}
-            state.x_robust, _, loss = epoch.run_epoch(
-                state.x_robust, theta_0, generator, carry_lr=0 if literal else 0.01
-            )
-            return {"epoch": n_epoch, "outer_loss": loss}
-
-        return Step("meta-gradient", run)
-
-    return [step(n_epoch) for n_epoch in range(n_epochs)]

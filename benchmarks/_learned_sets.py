@@ -1,0 +1,223 @@
+"""Nets, sets and naturally trained weights of the robust-dataset benchmark, as files.
+
+A set is learned once and evaluated with many consumers; a run that is killed goes on.
+Files are named by what they depend on, the learner's own code included: a set that an
+older recipe learned is never taken for one of the current recipe.
+"""
+
+import hashlib
+import io
+import json
+import os
+import resource
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+import robustfit
+from robustfit import (
+    AdversarialDataset,
+    NoisyDataset,
+    RobustDatasetLearner,
+    ThreatModel,
+    load_robust_dataset,
+    save_robust_dataset,
+)
+from robustfit._torch_bridge import draw_seed, seeded_torch
+from robustfit.dataset_learning.row_selection import select_rows
+from robustfit.nets import LeNet5, default_classifier
+
+NETS = ("small-cnn", "wide-cnn", "lenet5", "mlp", "resnet18")
+SETS = (
+    "natural", "noise", "adversarial-natural", "adversarial-robust",
+    "adversarial-trades", "learned", "learned-soft", "paper-algorithm-1",
+)  # fmt: skip
+# Of section 5.1: fine-tuning on any set starts from theta_0 with these.
+FINE_TUNING = {"lr": 0.01, "optimizer__weight_decay": 5e-4}
+
+
+def make_net(name, image_shape, n_classes, *, max_epochs, device):
+    """Return an unfitted skorch net; all are trained in the same way."""
+    shape = image_shape if name != "mlp" else (int(np.prod(image_shape)),)
+    net = default_classifier(shape, n_classes, max_epochs=max_epochs, device=device)
+    if name == "wide-cnn":
+        net.set_params(module__channels=(64, 128), module__n_hidden=400)
+    elif name == "lenet5":
+        net.set_params(module=LeNet5)
+    elif name == "resnet18":
+        from robustfit.nets import ResNet18
+
+        net.set_params(module=ResNet18)
+    return net
+
+
+def parse_threat(threat):
+    """Return ("linf", 2/255) for "linf-2/255"."""
+    norm, budget = threat.split("-")
+    numerator, _, denominator = budget.partition("/")
+    return norm, float(numerator) / float(denominator or 1)
+
+
+def file_part(cell):
+    """Return what tells a set from others, as part of a file's name."""
+    threat = cell["threat"].replace("/", "over")
+    return f"{cell['data']}_{cell['n_train']}_{threat}_{cell['set']}"
+
+
+class Workshop:
+    """Makes what a cell needs, or finds it in ``folder``.
+
+    Parameters
+    ----------
+    folder : Path
+        Where sets and weights are kept (git ignores them).
+    X, y : ndarray
+        The natural training set.
+    net : str
+        The inner net of the learners.
+    epochs : int
+        Of natural training from scratch, the inner net's too.
+    device : str
+    """
+
+    def __init__(self, folder, X, y, *, net, epochs, device):
+        self.folder = Path(folder)
+        self.X, self.y = X, y
+        self.net, self.epochs, self.device = net, epochs, device
+
+    def new_net(self, name, epochs=None):
+        """Return an unfitted net of that name for the data."""
+        return make_net(
+            name,
+            self.X.shape[1:],
+            int(self.y.max()) + 1,
+            max_epochs=epochs or self.epochs,
+            device=self.device,
+        )
+
+    def learned_set(self, cell):
+        """Return the set of a cell, its labels and the seconds it took to learn."""
+        if cell["set"] == "natural" and cell["fraction"] == 1:
+            return self.X, self.y, 0.0
+        path = self.set_path(cell)
+        if not path.exists():
+            self._learn(cell, path)
+        dataset = load_robust_dataset(path)
+        return dataset.X, dataset.y, json.loads(dataset.card["description"])["seconds"]
+
+    def set_path(self, cell):
+        """Return the file of a cell's set."""
+        name = f"{file_part(cell)}_{cell['seed']}_f{cell['fraction']:g}"
+        if cell["set"].startswith(("learned", "paper")):
+            name += f"_{cell['protocol']}"
+        return self.folder / f"{name}_{self.net}_e{self.epochs}_{recipe()}.npz"
+
+    def _learn(self, cell, path):
+        start = time.perf_counter()
+        norm, eps = parse_threat(cell["threat"])
+        robustifier, X, y = self._robustifier(cell, norm, eps), self.X, self.y
+        if not isinstance(robustifier, RobustDatasetLearner) and cell["fraction"] < 1:
+            rows = select_rows(y, draw_seed(cell["seed"]), cell["fraction"], 0).learned
+            X, y = X[rows], y[rows]  # the rows that the learner chooses
+        given = {"X": X, "y": y, "threat_model": ThreatModel(norm, eps)}
+        if robustifier is not None:
+            given = {"X": robustifier.fit(X, y)}
+        seconds = time.perf_counter() - start
+        description = json.dumps({"seconds": seconds, "peak_mib": peak_memory()})
+        save_robust_dataset(
+            path, **given, source=(self.X, self.y), description=description
+        )
+
+    def _robustifier(self, cell, norm, eps):
+        given = {"eps": eps, "norm": norm, "random_state": cell["seed"]}
+        inner = self.new_net(self.net)
+        learned = given | {
+            "estimator": inner, "protocol": cell["protocol"], "verbose": 1,
+            "fraction": cell["fraction"],
+            "checkpoint": str(self.folder / f"checkpoints_{recipe()}"),
+        }  # fmt: skip
+        return {
+            "natural": lambda: None,
+            "noise": lambda: NoisyDataset(**given),
+            "adversarial-natural": lambda: AdversarialDataset(**given, estimator=inner),
+            "adversarial-robust": lambda: AdversarialDataset(
+                **given, estimator=inner, source="robust"
+            ),
+            "adversarial-trades": lambda: AdversarialDataset(
+                **given, estimator=trades_net(inner, norm, eps)
+            ),
+            "learned": lambda: RobustDatasetLearner(**learned),
+            "learned-soft": lambda: RobustDatasetLearner(**learned, soft_labels=True),
+            "paper-algorithm-1": lambda: RobustDatasetLearner(
+                **learned, method="paper"
+            ),
+        }[cell["set"]]()
+
+    def theta_0(self, name, seed, init):
+        """Return a net naturally trained on the natural set; init 0 is the learners'.
+
+        Its optimizer is new, as RobustifiedClassifier's: no momentum is carried over.
+        """
+        path = self.folder / (
+            f"theta_{self.data_key()}_{name}_{seed}_i{init}_e{self.epochs}.pt"
+        )
+        if not path.exists():
+            with seeded_torch(draw_seed(seed) if init == 0 else 7919 * init + seed):
+                save_weights(self.new_net(name).fit(self.X, self.y), path)
+        net = self.new_net(name)
+        load_weights(net, path)
+        return net
+
+    def data_key(self):
+        """Return the natural set's number of rows and a hash of its labels."""
+        return f"{len(self.X)}-{hashlib.sha256(self.y.tobytes()).hexdigest()[:8]}"
+
+
+def trades_net(net, norm, eps):
+    """Return ``net`` with its training replaced by TRADES (section 5.1)."""
+    from robustfit import AdversarialNet
+
+    parameters = net.get_params(deep=False)
+    return AdversarialNet(**parameters, eps=eps, norm=norm, method="trades")
+
+
+def recipe():
+    """Return a hash of the code that learns sets."""
+    root = Path(robustfit.__file__).parent
+    files = [*sorted((root / "dataset_learning").glob("*.py"))]
+    files += sorted((root / "adversarial_training").glob("*.py"))
+    files += [root / "adversarial_dataset.py", root / "nets" / "default.py"]
+    digest = hashlib.sha256(b"".join(path.read_bytes() for path in files))
+    return digest.hexdigest()[:8]
+
+
+def save_weights(net, path):
+    """Save a net's weights in one step."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    buffer = io.BytesIO()
+    torch.save(net.module_.state_dict(), buffer)
+    replace_file(path, buffer.getvalue())
+
+
+def load_weights(net, path):
+    """Initialise ``net`` with saved weights."""
+    with seeded_torch(0):
+        net.initialize()
+    weights = torch.load(path, map_location=net.device, weights_only=True)
+    net.module_.load_state_dict(weights)
+
+
+def replace_file(path, data):
+    """Write bytes to ``path`` in one step."""
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    temporary.write_bytes(data)
+    os.replace(temporary, path)
+
+
+def peak_memory():
+    """Return the largest resident memory of this process so far, in MiB."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2 ** (20 if sys.platform == "darwin" else 10)

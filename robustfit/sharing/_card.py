@@ -1,0 +1,158 @@
+"""The card of a shared set: what it is, where it comes from, what was measured."""
+
+import json
+import platform
+from datetime import UTC, datetime
+from numbers import Integral, Real
+
+import numpy as np
+import sklearn
+import torch
+
+from robustfit.exceptions import DatasetFormatError
+from robustfit.sharing._checksums import array_checksum
+
+__all__ = ["FORMAT_VERSION", "check_card", "describe_robustifier", "make_card"]
+
+FORMAT = "robustfit dataset"
+FORMAT_VERSION = 1
+# Parameters that say nothing about the set, or where it was made.
+PRIVATE_PARAMETERS = ("checkpoint", "device", "memory", "n_jobs", "verbose")
+
+
+def make_card(X, y, classes, image_shape, source, measured, about):
+    """Return the card, a dict that JSON can hold, without checksums.
+
+    Parameters
+    ----------
+    X, y, classes : ndarray
+    image_shape : tuple of int
+    source : tuple of (X, y) or None
+        The natural set, for its hash.
+    measured : sequence of dict
+    about : dict
+        Method, parameters, threat model, notes.
+    """
+    return {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        **about,
+        "source": None if source is None else describe_source(*source),
+        "n_rows": len(X),
+        "shape": list(X.shape[1:]),
+        "image_shape": [int(side) for side in image_shape],
+        "labels": "soft" if y.ndim == 2 else "hard",
+        "classes": classes.tolist(),
+        "measured": [check_measurement(m) for m in measured],
+        "versions": list_versions(),
+        "created": datetime.now(UTC).date().isoformat(),
+    }
+
+
+def list_versions():
+    """Return the versions that the set was saved with."""
+    from robustfit import __version__  # the package is complete only when called
+
+    return {
+        "robustfit": __version__,
+        "numpy": np.__version__,
+        "scikit-learn": sklearn.__version__,
+        "torch": str(torch.__version__),
+        "python": platform.python_version(),
+    }
+
+
+def describe_source(X, y):
+    """Return number of rows and SHA-256 of the natural set."""
+    return {
+        "n_rows": len(X),
+        "sha256": {"X": array_checksum(X), "y": array_checksum(y)},
+    }
+
+
+def describe_robustifier(robustifier):
+    """Return method, parameters and threat model of a fitted robustifier."""
+    parameters = robustifier.get_params(deep=False)
+    threat_model = {
+        name: _as_json(parameters[name])
+        for name in ("norm", "eps", "clip_range")
+        if name in parameters
+    }
+    return {
+        "method": type(robustifier).__name__,
+        "parameters": {
+            name: _as_json(value)
+            for name, value in parameters.items()
+            if name not in PRIVATE_PARAMETERS
+        },
+        "threat_model": threat_model or None,
+    }
+
+
+def check_measurement(measurement):
+    """Return a measured accuracy as JSON can hold it, checked.
+
+    Raises
+    ------
+    ValueError
+        Unless it names the attack, the number of images and an accuracy in [0, 1].
+    """
+    record = {k: _as_json(v) for k, v in dict(measurement).items()}
+    accuracy, n = record.get("robust_accuracy"), record.get("n")
+    complete = isinstance(record.get("attack"), str) and record["attack"]
+    if not complete or isinstance(n, bool) or not isinstance(n, int) or n < 1:
+        raise ValueError(
+            f"measured holds {measurement!r}; expected a dict with 'robust_accuracy', "
+            "'attack' (a name) and 'n' (images): an accuracy without them says nothing."
+        )
+    if not isinstance(accuracy, Real) or not 0 <= accuracy <= 1:
+        raise ValueError(
+            f"measured holds a robust_accuracy of {accuracy!r}; expected a share in "
+            "[0, 1]."
+        )
+    return record
+
+
+def check_card(text):
+    """Return the card that ``text`` (bytes) holds.
+
+    Raises
+    ------
+    DatasetFormatError
+        If it is no card, or one of a later format.
+    """
+    try:
+        card = json.loads(text)
+    except ValueError as error:
+        raise DatasetFormatError(f"card.json is not JSON ({error}).") from error
+    if not isinstance(card, dict) or card.get("format") != FORMAT:
+        raise DatasetFormatError(
+            f"card.json is not the card of a shared set: expected format {FORMAT!r}."
+        )
+    if card.get("format_version") != FORMAT_VERSION:
+        raise DatasetFormatError(
+            f"The set has format version {card.get('format_version')!r}, this robustfit"
+            f" reads version {FORMAT_VERSION}. Install the version that saved it: "
+            f"{(card.get('versions') or {}).get('robustfit', 'unknown')}."
+        )
+    missing = {"classes", "labels", "image_shape", "checksums"} - set(card)
+    if missing or not isinstance(card["checksums"], dict):
+        raise DatasetFormatError(f"card.json lacks {sorted(missing) or 'checksums'}.")
+    return card
+
+
+def _as_json(value):
+    """Return ``value`` as JSON can hold it; what it cannot hold becomes its repr."""
+    if value is None or isinstance(value, bool | str):
+        return value
+    if isinstance(value, np.bool_):
+        return bool(value)
+    if isinstance(value, Integral):
+        return int(value)
+    if isinstance(value, Real):
+        return float(value) if np.isfinite(value) else repr(float(value))
+    if isinstance(value, tuple | list):
+        return [_as_json(v) for v in value]
+    if isinstance(value, dict):
+        return {str(k): _as_json(v) for k, v in value.items()}
+    return " ".join(repr(value).split())
