@@ -24,6 +24,8 @@ from robustfit.exceptions import ImageShapeError, PixelRangeError, RewrittenRows
 from robustfit.nets import MLP, LeNet5, SmallCNN, default_classifier
 from robustfit.threat_model import ThreatModel
 
+PLAY = {"protocol": "fine-tune", "method": "fictitious-play"}
+
 
 def quick(**parameters):
     defaults = {"eps": 0.1, "n_candidates": 1, "n_rounds": 3, "random_state": 0}
@@ -32,7 +34,7 @@ def quick(**parameters):
 
 @pytest.mark.parametrize(
     "parameters",
-    [{}, {"protocol": "fine-tune"}, {"method": "paper", "n_meta_epochs": 1}, {"norm": "l2", "eps": 0.5}],  # noqa: E501
+    [{}, PLAY, {"protocol": "fine-tune"}, {"method": "paper", "n_meta_epochs": 1}, {"norm": "l2", "eps": 0.5}],  # noqa: E501
 )  # fmt: skip
 @pytest.mark.parametrize("as_rows", [False, True])
 def test_rewrites_rows_in_place(digits, parameters, as_rows):
@@ -106,6 +108,34 @@ def test_no_epochs_of_the_papers_algorithm_leave_the_set_as_it_is(digits):
     assert learner.history_ == []
 
 
+@pytest.mark.parametrize("amplitude", [0.2, 0.0])
+def test_fine_tuning_plays_where_noise_is_the_best_disturbance(
+    digits, monkeypatch, amplitude
+):
+    X, y, _, _ = digits
+    candidates = [Disturbance(amplitude, 1.0, 0.1)]
+    monkeypatch.setattr(plan, "default_disturbances", lambda *args: candidates)
+    learner = quick(protocol="fine-tune", n_rounds=2, n_candidates=1).fit(X, y)
+    steps = [r["step"] for r in learner.history_]
+    assert steps == ["disturb"] + ["fictitious-play"] * (0 if amplitude else 2)
+    played = quick(**PLAY, n_rounds=2).fit(X, y).X_robust_
+    assert (learner.X_robust_ != played).any()
+    assert "fictitious-play" not in [
+        r["step"] for r in quick(n_candidates=1).fit(X, y).history_
+    ]
+
+
+def test_candidates_are_judged_by_the_training_they_are_for(digits):
+    X, y, _, _ = digits
+    scratch, tuned = (
+        quick(method="disturbance", protocol=p, n_candidates=2).fit(X, y)
+        for p in ("scratch", "fine-tune")
+    )
+    judged = [learner.history_[0]["natural_accuracy"] for learner in (scratch, tuned)]
+    assert judged[0] < judged[1]  # theta_0 knows natural images
+    assert {r["step"] for r in tuned.history_} == {"disturbance-search", "disturb"}
+
+
 def test_fraction_keeps_every_class(digits):
     X, y, _, _ = digits
     learner = quick(fraction=0.1).fit(X, y)
@@ -122,7 +152,7 @@ def test_users_net_of_any_kind(digits):
         BatchNormNet, criterion=nn.CrossEntropyLoss, max_epochs=2, train_split=None,
         verbose=0, iterator_train__shuffle=True,
     )  # fmt: skip
-    for parameters in ({"protocol": "fine-tune"}, {"method": "paper", "n_meta_epochs": 1}, {}):  # noqa: E501  # fmt: skip
+    for parameters in (PLAY, {"method": "paper", "n_meta_epochs": 1}, {}):  # fmt: skip
         learner = quick(estimator=net, **parameters).fit(X[:100], y[:100])
         assert isinstance(learner.estimator_.module_, BatchNormNet)
         assert not hasattr(net, "module_")
@@ -144,7 +174,7 @@ def test_the_nets_of_the_library_inside(digits, module, arguments):
         verbose=0, **{f"module__{k}": v for k, v in arguments.items()},
     )  # fmt: skip
     for parameters in (
-        {"protocol": "fine-tune", "n_rounds": 1, "n_meta_epochs": 1},
+        {**PLAY, "n_rounds": 1, "n_meta_epochs": 1},
         {"soft_labels": True, "n_candidates": 2},
     ):
         learner = quick(estimator=net, **parameters).fit(X[:100], y[:100])
@@ -174,7 +204,7 @@ class ProbabilityNet(nn.Module):
 def test_a_users_net_class_with_probabilities_and_dropout(digits):
     X, y, _, _ = digits
     net = UsersNet(ProbabilityNet, max_epochs=2, train_split=None, verbose=0)
-    for parameters in ({"protocol": "fine-tune"}, {"method": "paper", "n_meta_epochs": 1}):  # noqa: E501  # fmt: skip
+    for parameters in (PLAY, {"method": "paper", "n_meta_epochs": 1}):  # fmt: skip
         learner = quick(estimator=net, **parameters).fit(X[:100], y[:100])
         assert isinstance(learner.estimator_, UsersNet)
         assert (learner.X_robust_ != X[:100]).any()
@@ -197,7 +227,7 @@ class BatchNormNet(nn.Module):
 
 def test_history_tells_losses_accuracies_and_seconds(digits):
     X, y, _, _ = digits
-    learner = quick(protocol="fine-tune", n_rounds=5, n_meta_epochs=1,
+    learner = quick(**PLAY, n_rounds=5, n_meta_epochs=1,
                     validation_fraction=0.2).fit(X, y)  # fmt: skip
     steps = [r["step"] for r in learner.history_]
     assert steps == [
@@ -219,7 +249,7 @@ def test_history_tells_losses_accuracies_and_seconds(digits):
 
 def test_held_out_rows_are_not_in_the_set(digits):
     X, y, _, _ = digits
-    learner = quick(protocol="fine-tune", n_rounds=1, validation_fraction=0.25)
+    learner = quick(**PLAY, n_rounds=1, validation_fraction=0.25)
     learner.fit(X, y)
     assert len(learner.X_robust_) == pytest.approx(300, abs=10)
     np.testing.assert_array_equal(y[learner.sample_indices_], learner.y_robust_)
@@ -304,7 +334,7 @@ def test_scratch_judges_on_the_held_out_rows(digits, monkeypatch):
 def test_several_initialisations_take_turns(digits, tmp_path):
     X, y, _, _ = digits
     X, y = X[:120], y[:120]
-    parameters = {"protocol": "fine-tune", "n_rounds": 6, "n_meta_epochs": 1}
+    parameters = {**PLAY, "n_rounds": 6, "n_meta_epochs": 1}
     one = quick(**parameters).fit(X, y)
     two = quick(**parameters, n_initializations=2, checkpoint=tmp_path).fit(X, y)
     assert [r.get("n_epochs") for r in one.history_] == [1, 6, 2, 3, 1, 6, None]
@@ -334,14 +364,14 @@ def fail_at(monkeypatch, step_number, error):
     monkeypatch.setattr(learner_module.RobustDatasetLearner, "_run_step", failing)
 
 
-@pytest.mark.parametrize("protocol", ["scratch", "fine-tune"])
+@pytest.mark.parametrize("parameters", [{}, {"protocol": "fine-tune"}, PLAY])
 def test_resumes_where_it_stopped_with_the_same_bytes(
-    digits, tmp_path, monkeypatch, protocol
+    digits, tmp_path, monkeypatch, parameters
 ):
     X, y, _, _ = digits
     X, y = X[:120], y[:120]
-    expected = quick(protocol=protocol, n_candidates=2).fit(X, y)
-    learner = quick(protocol=protocol, n_candidates=2, checkpoint=str(tmp_path))
+    expected = quick(**parameters, n_candidates=2).fit(X, y)
+    learner = quick(**parameters, n_candidates=2, checkpoint=str(tmp_path))
     with monkeypatch.context() as patch:
         fail_at(patch, 2, KeyboardInterrupt())
         with pytest.raises(KeyboardInterrupt):
@@ -353,7 +383,7 @@ def test_resumes_where_it_stopped_with_the_same_bytes(
     assert resumed.history_[:2] == learner.history_  # not learned again
     with np.load(next(tmp_path.glob("*.npz"))) as saved:
         has_player = any(name.startswith("player/") for name in saved.files)
-    assert has_player == (protocol == "fine-tune")  # else it would be theta_0 again
+    assert has_player == (parameters == PLAY)  # else it would be theta_0 again
     other_data = clone(learner).fit(X[::-1], y[::-1])
     assert other_data.history_[0] != learner.history_[0]
     assert not list(tmp_path.glob("*.tmp"))
@@ -361,7 +391,7 @@ def test_resumes_where_it_stopped_with_the_same_bytes(
 
 def test_resumes_without_a_seed(digits, tmp_path, monkeypatch):
     X, y, _, _ = digits
-    learner = quick(random_state=None, protocol="fine-tune", checkpoint=tmp_path)
+    learner = quick(random_state=None, **PLAY, checkpoint=tmp_path)
     with monkeypatch.context() as patch:
         fail_at(patch, 1, Interrupt())
         with pytest.raises(Interrupt):
@@ -446,14 +476,15 @@ def test_zero_and_huge_budgets(digits, eps, protocol):
     X, y, _, _ = digits
     X_robust = quick(eps=eps, protocol=protocol).fit_transform(X[:50], y[:50])
     assert np.isfinite(X_robust).all()
-    if eps == 0 and protocol == "fine-tune":
+    if eps == 0:
+        X_robust = quick(eps=0, **PLAY).fit_transform(X[:50], y[:50])
         np.testing.assert_allclose(X_robust, X[:50], atol=1e-6)
 
 
 def test_constant_images_and_one_row_a_class():
     X = np.full((2, 1, 8, 8), 0.5, dtype=np.float32)
-    for protocol in ("scratch", "fine-tune"):
-        X_robust = quick(protocol=protocol).fit_transform(X, [0, 1])
+    for parameters in ({}, {"protocol": "fine-tune"}, PLAY):
+        X_robust = quick(**parameters).fit_transform(X, [0, 1])
         assert np.isfinite(X_robust).all()
 
 
@@ -462,7 +493,7 @@ def test_read_only_input_is_left_alone(digits):
     X = X[:50].copy()
     X.setflags(write=False)
     before = X.tobytes()
-    quick(protocol="fine-tune").fit(X, y[:50])
+    quick(**PLAY).fit(X, y[:50])
     assert X.tobytes() == before
 
 
@@ -573,7 +604,12 @@ def robust_accuracy(model, X, y):
 
 @pytest.mark.parametrize(
     ("protocol", "parameters"),
-    [("scratch", {}), ("fine-tune", {}), ("scratch", {"soft_labels": True})],
+    [
+        ("scratch", {}),
+        ("fine-tune", {}),
+        ("fine-tune", {"method": "fictitious-play"}),
+        ("scratch", {"soft_labels": True}),
+    ],
 )
 def test_natural_training_on_the_set_is_more_robust(digits, protocol, parameters):
     X, y = load_digits(return_X_y=True)

@@ -17,7 +17,7 @@ from robustfit._torch_bridge import (
     to_array,
     to_tensor,
 )
-from robustfit.dataset_learning.plan import LearningProblem, plan_steps
+from robustfit.dataset_learning.plan import LearningProblem, may_play, plan_steps
 from robustfit.dataset_learning.row_selection import select_rows
 from robustfit.dataset_learning.saved_state import (
     load_weights,
@@ -58,11 +58,15 @@ class RobustDatasetLearner(TrainingSetRewriter):
         ``Pipeline`` does), or weights naturally trained on X and then fine-tuned on it
         (the paper's protocol). "auto" is "scratch", and "fine-tune" inside
         ``RobustifiedClassifier(fine_tune=True)``.
-    method : {"default", "paper"}, default="default"
-        "default": for "scratch", label-free disturbances chosen by how robust nets
-        trained from scratch on them are; for "fine-tune", fictitious play, then
-        ``n_meta_epochs`` of Algorithm 1. "paper": Algorithm 1 of the paper alone, with
-        its constants (beta 0.5/255, gamma 0.01, PGD-20 of step eps/10).
+    method : {"default", "disturbance", "fictitious-play", "paper"}, default="default"
+        "disturbance": label-free disturbances of the images, chosen by how robust nets
+        that are trained on them, as ``protocol`` says, are on other images.
+        "fictitious-play": answers to the inner net, naturally fine-tuned on the set
+        again and again, then ``n_meta_epochs`` of Algorithm 1; only for fine-tuning.
+        "default": disturbances; for fine-tuning followed by fictitious play where
+        noise alone is the best of them (vectors, very small images).
+        "paper": Algorithm 1 of the paper alone, with its constants (beta 0.5/255, gamma
+        0.01, PGD-20 of step eps/10).
     fraction : float, default=1.0
         Share of the rows in the learned set, chosen at random within each class, in
         (0, 1]. Below 1 use :class:`RobustifiedClassifier` or :func:`as_sampler`.
@@ -72,9 +76,9 @@ class RobustDatasetLearner(TrainingSetRewriter):
         images. Nets trained from scratch on them are far more robust; use
         :class:`RobustifiedClassifier` or :func:`as_sampler`.
     n_candidates : int, default=5
-        Disturbances that are compared for "scratch".
+        Disturbances that are compared.
     n_rounds : int, default=24
-        Rounds of fictitious play for "fine-tune".
+        Rounds of fictitious play.
     n_meta_epochs : int or None, default=None
         Epochs of Algorithm 1; None is 4 for "paper" and 0 otherwise.
     n_unrolled : int, default=1
@@ -87,13 +91,13 @@ class RobustDatasetLearner(TrainingSetRewriter):
     n_initializations : int, default=1
         Naturally trained nets, each of another initialisation, that the rounds of
         fictitious play and the epochs of Algorithm 1 start from in turn, so that the
-        set does not answer to one net alone. "scratch" trains new nets anyway.
+        set does not answer to one net alone. Disturbances answer to none.
     validation_fraction : float, default=0.0
         Share of each class that is held out: neither learned nor trained on, so the
         learned set has fewer rows. The set so far is judged by training nets naturally
         on it and attacking these on the held-out rows, after each four rounds and each
-        epoch of Algorithm 1, and the best set is kept; "scratch" judges its
-        disturbances on them. In [0, 1). Off by default: it costs about half as much
+        epoch of Algorithm 1, and the best set is kept; disturbances are judged on
+        them. In [0, 1). Off by default: it costs about half as much
         time again. Above 0 use :class:`RobustifiedClassifier` or :func:`as_sampler`.
     n_iter_no_change : int or None, default=None
         Validations without a higher robust accuracy after which learning stops; None
@@ -162,7 +166,7 @@ class RobustDatasetLearner(TrainingSetRewriter):
     _parameter_constraints: dict = {
         "estimator": [None, object],
         "protocol": [StrOptions({"auto", "scratch", "fine-tune"})],
-        "method": [StrOptions({"default", "paper"})],
+        "method": [StrOptions({"default", "disturbance", "fictitious-play", "paper"})],
         "fraction": [Interval(Real, 0, 1, closed="right")],
         "soft_labels": ["boolean"],
         "n_candidates": [Interval(Integral, 1, None, closed="left")],
@@ -265,8 +269,7 @@ class RobustDatasetLearner(TrainingSetRewriter):
 
     def _n_nets(self):
         """Return the number of naturally trained nets that the steps start from."""
-        from_scratch = self.method == "default" and self._protocol() == "scratch"
-        return 1 if from_scratch else self.n_initializations
+        return self.n_initializations if may_play(self.method, self._protocol()) else 1
 
     def _protocol(self):
         return "scratch" if self.protocol == "auto" else self.protocol
@@ -303,7 +306,7 @@ class RobustDatasetLearner(TrainingSetRewriter):
             stopped = step.optional and has_stopped(
                 state.history, self.n_iter_no_change
             )
-            if number >= state.n_done and not stopped:
+            if number >= state.n_done and not stopped and step.needed(state):
                 generator = stage_generator(seed, number, device=problem.x.device)
                 self._run_step(step, state, generator, len(steps))
                 state.n_done = number + 1

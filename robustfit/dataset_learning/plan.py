@@ -18,10 +18,20 @@ from robustfit.dataset_learning.disturbance import default_disturbances
 from robustfit.dataset_learning.fictitious_play import EPOCHS_CYCLE, FictitiousPlay
 from robustfit.dataset_learning.meta_gradient import MetaGradient
 from robustfit.dataset_learning.robust_teacher import train_adversarially
-from robustfit.dataset_learning.validation import Validation, measure_robustness
+from robustfit.dataset_learning.validation import (
+    Validation,
+    fine_tune,
+    measure_robustness,
+)
 from robustfit.threat_model import ThreatModel
 
-__all__ = ["LearningProblem", "LearningState", "Step", "plan_steps"]
+__all__ = [
+    "LearningProblem",
+    "LearningState",
+    "Step",
+    "may_play",
+    "plan_steps",
+]
 
 # Rows that a candidate disturbance is judged with: trained on, and attacked.
 SEARCH_ROWS = 8000
@@ -33,7 +43,7 @@ SMALLEST_SEARCH = 100
 WINNING_MARGIN = 0.05
 # Adversarial training of the teacher that gives soft labels: fewest and most epochs,
 # and the batches that a small set makes up for with more epochs.
-TEACHER_EPOCHS = (8, 60)
+TEACHER_EPOCHS = (4, 60)
 TEACHER_BATCHES = 1000
 
 
@@ -104,12 +114,14 @@ class LearningState:
 class Step:
     """One unit of progress: ``run(state, generator)`` returns its record (a dict).
 
-    An ``optional`` one is left out once validation has stopped the learning.
+    An ``optional`` one is left out once validation has stopped the learning, and one
+    with ``needed`` where that says no of the state.
     """
 
     name: str
     run: Callable
     optional: bool = False
+    needed: Callable = lambda state: True
 
 
 def plan_steps(problem, learner, protocol):
@@ -126,30 +138,47 @@ def plan_steps(problem, learner, protocol):
     list of Step
     """
     steps = _method_steps(problem, learner, protocol)
-    if problem.X_held_out is not None:
-        steps = _with_validation(steps, problem, learner)
     return steps + (_soft_label_steps(problem, learner) if learner.soft_labels else [])
 
 
 def _method_steps(problem, learner, protocol):
     if learner.method == "paper":
         n_epochs = 4 if learner.n_meta_epochs is None else learner.n_meta_epochs
-        return _meta_gradient_steps(problem, learner, n_epochs)
-    if protocol == "scratch":
-        return _disturbance_steps(problem, learner)
-    return _fictitious_play_steps(problem, learner) + _meta_gradient_steps(
-        problem, learner, learner.n_meta_epochs or 0
+        steps = _meta_gradient_steps(problem, learner, n_epochs)
+        return _with_validation(steps, problem, learner)
+    play = _fictitious_play_steps(problem, learner)
+    play += _meta_gradient_steps(problem, learner, learner.n_meta_epochs or 0)
+    play = _with_validation(play, problem, learner)
+    if learner.method == "fictitious-play":
+        return play
+    disturb = _disturbance_steps(problem, learner, protocol)
+    if learner.method == "disturbance" or protocol == "scratch":
+        return disturb
+    return disturb + [replace(step, needed=_noise_was_best) for step in play]
+
+
+def may_play(method, protocol):
+    """Tell whether a fit with these parameters may answer to naturally trained nets."""
+    return method in ("fictitious-play", "paper") or (
+        method == "default" and protocol == "fine-tune"
     )
+
+
+def _noise_was_best(state):
+    """Where no pattern does better than noise, playing against the net does."""
+    chosen = next(r for r in state.history if r["step"] == "disturb")
+    return chosen["amplitude"] == 0
 
 
 def _with_validation(steps, problem, learner):
     """Judge the set after each cycle of rounds and each epoch; keep the best.
 
-    Disturbances were judged on the held-out rows when they were chosen.
+    Only with held-out rows. Disturbances were judged when they were chosen.
     """
-    if not steps or steps[-1].name == "disturb":
+    if not steps or problem.X_held_out is None:
         return steps
-    validation, validated = Validation(problem, learner.batch_size), []
+    validation = Validation(problem, learner.batch_size)
+    validated = []
     for number, step in enumerate(steps, 1):
         validated.append(replace(step, optional=True))
         is_due = step.name == "meta-gradient" or number % len(EPOCHS_CYCLE) == 0
@@ -158,7 +187,7 @@ def _with_validation(steps, problem, learner):
     return [*validated, Step("keep-best", validation.keep_best)]
 
 
-def _disturbance_steps(problem, learner):
+def _disturbance_steps(problem, learner, protocol):
     candidates = default_disturbances(
         problem.threat_model, problem.image_shape, problem.value_range
     )
@@ -167,8 +196,8 @@ def _disturbance_steps(problem, learner):
 
     def judge(candidate):
         def run(state, generator):
-            return candidate.as_dict() | judge_from_scratch(
-                problem, candidate, generator
+            return candidate.as_dict() | judge_disturbance(
+                problem, candidate, protocol, learner.batch_size, generator
             )
 
         return Step("disturbance-search", run)
@@ -199,8 +228,8 @@ def apply_disturbance(problem, disturbance, x, generator):
     return problem.threat_model.clip(images.reshape(x.shape))
 
 
-def judge_from_scratch(problem, disturbance, generator):
-    """Train a new net on a disturbed part of the set, attack it on another part."""
+def judge_disturbance(problem, disturbance, protocol, batch_size, generator):
+    """Train a net on a disturbed part of the set, attack it on another part."""
     device = problem.x.device
     order = torch.randperm(len(problem.X_all), generator=generator, device=device)
     order = to_array(order)
@@ -211,9 +240,13 @@ def judge_from_scratch(problem, disturbance, generator):
         X_held_out, y_held_out = problem.X_all[held_out], problem.y_all[held_out]
     rows = order[n_validation : n_validation + SEARCH_ROWS]
     x = torch.tensor(problem.X_all[rows], device=device)
-    X_disturbed = to_array(apply_disturbance(problem, disturbance, x, generator))
-    with seeded_torch(generator.initial_seed()):
-        net = problem.new_net().fit(X_disturbed, problem.y_all[rows])
+    x_disturbed = apply_disturbance(problem, disturbance, x, generator)
+    if protocol == "fine-tune":
+        y = to_tensor(problem.y_all[rows], device, torch.int64)
+        net = fine_tune(problem.theta_0, x_disturbed, y, batch_size, generator)
+    else:
+        with seeded_torch(generator.initial_seed()):
+            net = problem.new_net().fit(to_array(x_disturbed), problem.y_all[rows])
     return measure_robustness(net, X_held_out, y_held_out, problem.threat_model)
 
 

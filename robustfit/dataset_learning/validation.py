@@ -17,7 +17,7 @@ from robustfit.dataset_learning.natural_training import train_naturally
 from robustfit.evaluation import attack_in_turn
 from robustfit.torch_classifier import as_torch
 
-__all__ = ["Validation", "has_stopped", "measure_robustness"]
+__all__ = ["Validation", "fine_tune", "has_stopped", "measure_robustness"]
 
 # Training that a set is judged by: the length of the paper's fine-tuning is not given;
 # a set that only holds for short training shows at this one.
@@ -67,6 +67,15 @@ def _mean_loss(classifier, X, y):
     return total / len(X)
 
 
+def fine_tune(theta_0, x, y, batch_size, generator):
+    """Return a copy of ``theta_0``, naturally trained on ``x, y`` for N_EPOCHS."""
+    module = copy.deepcopy(theta_0)
+    train_naturally(
+        module, x, y, n_epochs=N_EPOCHS, batch_size=batch_size, generator=generator
+    )
+    return module
+
+
 class Validation:
     """Steps that judge the set so far and, at the end, bring the best one back.
 
@@ -97,15 +106,7 @@ class Validation:
 
     def _train_and_attack(self, theta_0, x_robust, generator):
         problem, start = self.problem, time.perf_counter()
-        module = copy.deepcopy(theta_0)
-        train_naturally(
-            module,
-            x_robust,
-            problem.y,
-            n_epochs=N_EPOCHS,
-            batch_size=self.batch_size,
-            generator=generator,
-        )
+        module = fine_tune(theta_0, x_robust, problem.y, self.batch_size, generator)
         seconds = {"seconds_train": time.perf_counter() - start}
         X, y = problem.X_held_out, problem.y_held_out
         return measure_robustness(module, X, y, problem.threat_model) | seconds
