@@ -16,7 +16,7 @@ from torch import nn
 from robustfit._differentiable_linear import TwoLogits
 from robustfit._torch_bridge import to_tensor
 from robustfit.exceptions import NotDifferentiableError
-from robustfit.kernels import NeuralKernel
+from robustfit.kernels._base import NeuralKernel
 from robustfit.torch_classifier import TorchClassifier, as_torch
 
 

@@ -61,6 +61,22 @@ class AttackResult:
         prediction the attack does not change, right or wrong.
     robust_after : dict of str to ndarray of shape (n_samples,), bool
         For ensembles: the survivors after each attack.
+
+    See Also
+    --------
+    attack_estimator : Makes one.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from robustfit import attack_estimator
+    >>> net = torch.nn.Linear(2, 2, bias=False)
+    >>> _ = torch.nn.init.eye_(net.weight)
+    >>> result = attack_estimator(net, [[0.1, 0.9], [0.4, 0.6]], [1, 1], eps=0.2)
+    >>> type(result).__name__, result.robust.tolist()
+    ('AttackResult', [True, False])
+    >>> result.natural_accuracy, result.robust_accuracy
+    (1.0, 0.5)
     """
 
     X_adv: np.ndarray

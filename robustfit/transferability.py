@@ -38,9 +38,11 @@ class Transferability:
     Examples
     --------
     >>> import torch
-    >>> from robustfit import transferability_matrix
+    >>> from robustfit import Transferability, transferability_matrix
     >>> net = torch.nn.Linear(2, 2)
     >>> transfer = transferability_matrix([net], [[0.2, 0.4]], [0], eps=0.1)
+    >>> isinstance(transfer, Transferability)
+    True
     >>> transfer.target_fooled.shape
     (1, 1, 1)
     """

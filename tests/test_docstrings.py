@@ -23,9 +23,6 @@ SUBMODULES = [
     if not module.name.startswith("_") and (module.ispkg or module.name == "datasets")
 ]
 
-# Known gaps, each with the test it fails; nothing else may be added.
-GAPS = {("AttackResult", "example"), ("AttackResult", "points on")}
-
 
 def find_public_objects():
     """Return {dotted name: object} of all names that the API reference lists."""
@@ -110,8 +107,6 @@ def test_defaults_are_those_of_the_signature(name):
 @pytest.mark.parametrize("name", PUBLIC)
 def test_an_example_runs(name):
     """That it runs is checked where doctests are collected."""
-    if (name, "example") in GAPS:
-        pytest.xfail("no example yet")
     text = "\n".join(parse(PUBLIC[name])["Examples"])
     assert ">>>" in text
     assert name.split(".")[-1] in text
@@ -149,14 +144,13 @@ def test_fitted_attributes_are_documented(name):
 @pytest.mark.parametrize("name", [n for n in CLASSES if n.endswith("Display")])
 def test_displays_document_axes_and_figure(name):
     attributes = [a.name for a in parse(CLASSES[name])["Attributes"]]
-    assert {"ax_", "figure_"} <= set(attributes)
+    assert {"ax_", "axes_"} & set(attributes)  # axes_ where there are several
+    assert "figure_" in attributes
 
 
 @pytest.mark.parametrize("name", PUBLIC)
 def test_a_docstring_points_on(name):
     """See Also, or a reference to the paper: at least one way to read on."""
-    if (name, "points on") in GAPS:
-        pytest.xfail("points nowhere yet")
     sections = parse(PUBLIC[name])
     text = inspect.getdoc(PUBLIC[name])
     cites = re.search(r"(19|20)\d\d\)|et al\.|Learning\"|Perturbations\"", text)

@@ -33,7 +33,7 @@ class AdversarialNet(NeuralNetClassifier):
     ----------
     module : torch.nn.Module class
         Maps images to logits.
-    *args
+    *args : tuple
         As for ``skorch.NeuralNetClassifier``.
     eps : float, default=8/255
         Radius of the perturbation, in the units of X.
@@ -55,7 +55,7 @@ class AdversarialNet(NeuralNetClassifier):
         attack. Draw random numbers from torch's global generator.
     criterion : class, default=torch.nn.CrossEntropyLoss
         On logits.
-    **kwargs
+    **kwargs : dict
         As for ``skorch.NeuralNetClassifier``.
 
     Notes

@@ -6,8 +6,6 @@ arrays, and they are kernels of :mod:`sklearn.gaussian_process`, so that
 ``GaussianProcessRegressor(kernel=...)`` take them as they are.
 """
 
-from robustfit.kernels._base import NeuralKernel
-from robustfit.kernels._memory import require_memory
 from robustfit.kernels.convolutional import ConvolutionalNTK
 from robustfit.kernels.empirical import EmpiricalNTK
 from robustfit.kernels.fully_connected import FullyConnectedNNGP, FullyConnectedNTK
@@ -17,6 +15,4 @@ __all__ = [
     "EmpiricalNTK",
     "FullyConnectedNNGP",
     "FullyConnectedNTK",
-    "NeuralKernel",
-    "require_memory",
 ]

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import torch
 
+from robustfit.exceptions import MemoryBudgetError
+
 __all__ = ["free_bytes", "require_memory"]
 
 
@@ -23,7 +25,7 @@ def free_bytes(device):
 
 
 def require_memory(needed, device, what):
-    """Raise MemoryError unless ``needed`` bytes are free on ``device``.
+    """Raise MemoryBudgetError unless ``needed`` bytes are free on ``device``.
 
     Parameters
     ----------
@@ -34,12 +36,12 @@ def require_memory(needed, device, what):
 
     Raises
     ------
-    MemoryError
+    MemoryBudgetError
         With both sizes and what to change.
     """
     free = free_bytes(device)
     if free is not None and needed > free:
-        raise MemoryError(
+        raise MemoryBudgetError(
             f"{what} needs {needed / 2**30:.1f} GiB and {free / 2**30:.1f} GiB are "
             f"free on {device}. Use fewer rows, dtype='float32', or "
             "kernel.product(X, Y, weights), which never holds the whole kernel."

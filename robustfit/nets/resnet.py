@@ -91,7 +91,11 @@ class ResNet18(ResNet):
 
     Parameters
     ----------
-    image_shape, n_classes, width, stem_stride
+    image_shape : tuple of (C, H, W), default=(3, 32, 32)
+    n_classes : int, default=10
+    width : int, default=64
+        Channels of the first stage.
+    stem_stride : int or None, default=None
         As for :class:`ResNet`.
 
     Examples
@@ -101,8 +105,12 @@ class ResNet18(ResNet):
     11173962
     """
 
-    def __init__(self, image_shape=(3, 32, 32), n_classes=10, **size):
-        super().__init__(image_shape, n_classes, depth=18, **size)
+    def __init__(
+        self, image_shape=(3, 32, 32), n_classes=10, *, width=64, stem_stride=None
+    ):
+        super().__init__(
+            image_shape, n_classes, depth=18, width=width, stem_stride=stem_stride
+        )
 
 
 class ResNet34(ResNet):
@@ -110,7 +118,11 @@ class ResNet34(ResNet):
 
     Parameters
     ----------
-    image_shape, n_classes, width, stem_stride
+    image_shape : tuple of (C, H, W), default=(3, 32, 32)
+    n_classes : int, default=10
+    width : int, default=64
+        Channels of the first stage.
+    stem_stride : int or None, default=None
         As for :class:`ResNet`.
 
     Examples
@@ -121,8 +133,12 @@ class ResNet34(ResNet):
     torch.Size([2, 10])
     """
 
-    def __init__(self, image_shape=(3, 32, 32), n_classes=10, **size):
-        super().__init__(image_shape, n_classes, depth=34, **size)
+    def __init__(
+        self, image_shape=(3, 32, 32), n_classes=10, *, width=64, stem_stride=None
+    ):
+        super().__init__(
+            image_shape, n_classes, depth=34, width=width, stem_stride=stem_stride
+        )
 
 
 class ResNet50(ResNet):
@@ -130,7 +146,11 @@ class ResNet50(ResNet):
 
     Parameters
     ----------
-    image_shape, n_classes, width, stem_stride
+    image_shape : tuple of (C, H, W), default=(3, 32, 32)
+    n_classes : int, default=10
+    width : int, default=64
+        Channels of the first stage.
+    stem_stride : int or None, default=None
         As for :class:`ResNet`.
 
     Examples
@@ -141,8 +161,12 @@ class ResNet50(ResNet):
     torch.Size([2, 10])
     """
 
-    def __init__(self, image_shape=(3, 32, 32), n_classes=10, **size):
-        super().__init__(image_shape, n_classes, depth=50, **size)
+    def __init__(
+        self, image_shape=(3, 32, 32), n_classes=10, *, width=64, stem_stride=None
+    ):
+        super().__init__(
+            image_shape, n_classes, depth=50, width=width, stem_stride=stem_stride
+        )
 
 
 class _BasicBlock(nn.Module):
