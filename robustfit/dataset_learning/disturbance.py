@@ -22,8 +22,6 @@ SHIFT_SHARE = 2 / 28
 # Beyond these, background and object overlap and the label is lost.
 LARGEST_AMPLITUDE = 0.4
 SMALLEST_CONTRAST = 0.65
-# More than this on top of patterns costs natural accuracy.
-NOISE_WITH_PATTERNS = 0.2
 
 
 @dataclass(frozen=True)
@@ -145,11 +143,11 @@ def default_disturbances(threat_model, image_shape, value_range):
         return [Disturbance(0, 1, factor * budget) for factor in (2.0, 1.0, 3.0)]
     pattern, twice = _patterned(budget), _patterned(2 * budget)
     candidates = [
-        Disturbance(*twice, min(2 * budget, NOISE_WITH_PATTERNS)),
-        Disturbance(0, 1, 2.5 * budget),
-        Disturbance(*pattern, budget),
         Disturbance(*twice),
+        Disturbance(0, 1, 2.5 * budget),
+        Disturbance(*twice, budget),
         Disturbance(*pattern, 2 * budget),
+        Disturbance(*pattern),
     ]
     return list(dict.fromkeys(candidates))
 

@@ -84,12 +84,18 @@ class FictitiousPlay:
             threat_model.clip_range,
         )
 
-    def play_round(self, x_robust, player, n_round, generator):
-        """Answer ``player`` on some rows; return the set, the net and a record."""
+    def play_round(self, x_robust, player, n_round, generator, playing=None):
+        """Answer ``player`` on some of the rows ``playing`` (None: of all rows).
+
+        Returns the set, the net that is then trained on all of it, and a record.
+        """
         start = time.perf_counter()
-        n = len(self.x)
+        if playing is None:
+            playing = torch.arange(len(self.x), device=self.x.device)
+        n = len(playing)
         n_rows = n if n_round == 0 else max(1, round(SHARE * n))
-        rows = torch.randperm(n, generator=generator, device=self.x.device)[:n_rows]
+        order = torch.randperm(n, generator=generator, device=self.x.device)
+        rows = playing[order[:n_rows]]
         target = torch.randint(
             self.n_classes, (n_rows,), generator=generator, device=self.x.device
         )

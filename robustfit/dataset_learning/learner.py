@@ -63,8 +63,8 @@ class RobustDatasetLearner(TrainingSetRewriter):
         that are trained on them, as ``protocol`` says, are on other images.
         "fictitious-play": answers to the inner net, naturally fine-tuned on the set
         again and again, then ``n_meta_epochs`` of Algorithm 1; only for fine-tuning.
-        "default": disturbances; for fine-tuning followed by fictitious play where
-        noise alone is the best of them (vectors, very small images).
+        "default": disturbances; for fine-tuning, every second row then plays instead
+        (every row where noise alone is the best disturbance: vectors, tiny images).
         "paper": Algorithm 1 of the paper alone, with its constants (beta 0.5/255, gamma
         0.01, PGD-20 of step eps/10).
     fraction : float, default=1.0
@@ -306,7 +306,7 @@ class RobustDatasetLearner(TrainingSetRewriter):
             stopped = step.optional and has_stopped(
                 state.history, self.n_iter_no_change
             )
-            if number >= state.n_done and not stopped and step.needed(state):
+            if number >= state.n_done and not stopped:
                 generator = stage_generator(seed, number, device=problem.x.device)
                 self._run_step(step, state, generator, len(steps))
                 state.n_done = number + 1

@@ -114,14 +114,12 @@ class LearningState:
 class Step:
     """One unit of progress: ``run(state, generator)`` returns its record (a dict).
 
-    An ``optional`` one is left out once validation has stopped the learning, and one
-    with ``needed`` where that says no of the state.
+    An ``optional`` one is left out once validation has stopped the learning.
     """
 
     name: str
     run: Callable
     optional: bool = False
-    needed: Callable = lambda state: True
 
 
 def plan_steps(problem, learner, protocol):
@@ -154,7 +152,7 @@ def _method_steps(problem, learner, protocol):
     disturb = _disturbance_steps(problem, learner, protocol)
     if learner.method == "disturbance" or protocol == "scratch":
         return disturb
-    return disturb + [replace(step, needed=_noise_was_best) for step in play]
+    return disturb + play
 
 
 def may_play(method, protocol):
@@ -164,10 +162,15 @@ def may_play(method, protocol):
     )
 
 
-def _noise_was_best(state):
-    """Where no pattern does better than noise, playing against the net does."""
-    chosen = next(r for r in state.history if r["step"] == "disturb")
-    return chosen["amplitude"] == 0
+def playing_rows(x, history):
+    """Return the rows that play: every second one, the others stay disturbed.
+
+    All rows where none is disturbed, or where no pattern did better than noise: nets
+    that are fine-tuned on noise gain little from it.
+    """
+    chosen = next((r for r in history if r["step"] == "disturb"), {"amplitude": 0})
+    step = 2 if chosen["amplitude"] > 0 else 1
+    return torch.arange(0, len(x), step, device=x.device)
 
 
 def _with_validation(steps, problem, learner):
@@ -263,10 +266,11 @@ def _fictitious_play_steps(problem, learner):
 
     def play(n_round):
         def run(state, generator):
+            playing = playing_rows(problem.x, state.history)
             state.x_robust, state.player, measured = game.play_round(
-                state.x_robust, state.player, n_round, generator
+                state.x_robust, state.player, n_round, generator, playing
             )
-            return {"round": n_round, **measured}
+            return {"round": n_round, "n_playing": len(playing), **measured}
 
         return Step("fictitious-play", run)
 
