@@ -143,11 +143,11 @@ def default_disturbances(threat_model, image_shape, value_range):
         return [Disturbance(0, 1, factor * budget) for factor in (2.0, 1.0, 3.0)]
     pattern, twice = _patterned(budget), _patterned(2 * budget)
     candidates = [
-        Disturbance(*twice),
+        Disturbance(*pattern),  # the mildest first: it is taken where none is judged
         Disturbance(0, 1, 2.5 * budget),
+        Disturbance(*twice),
         Disturbance(*twice, budget),
         Disturbance(*pattern, 2 * budget),
-        Disturbance(*pattern),
     ]
     return list(dict.fromkeys(candidates))
 
