@@ -1,5 +1,6 @@
 """Baselines of robust dataset learning: adversarial examples and noise as a set."""
 
+import copy
 import math
 from numbers import Integral, Real
 
@@ -58,8 +59,10 @@ class AdversarialDataset(TrainingSetRewriter):
     ----------
     X_robust_, y_robust_, sample_indices_, classes_, image_shape_, n_features_in_
         As for :class:`RobustDatasetLearner`.
-    estimator_ : fitted estimator
+    source_estimator_ : fitted estimator
         The attacked classifier; its labels are 0..n_classes-1.
+    estimator_ : fitted estimator
+        The same, naturally trained only: what fine-tuning starts from.
 
     Notes
     -----
@@ -117,7 +120,9 @@ class AdversarialDataset(TrainingSetRewriter):
         device, seed = resolve_device(self.device), draw_seed(self.random_state)
         with seeded_torch(seed):
             self.estimator_ = self._new_net(image_shape, device).fit(X, y)
-        classifier = as_torch(self.estimator_)
+        # Fine-tuning starts from estimator_, so that one stays naturally trained.
+        self.source_estimator_ = copy.deepcopy(self.estimator_)
+        classifier = as_torch(self.source_estimator_)
         x = to_tensor(X, classifier.device)
         y_column = to_tensor(y, classifier.device, torch.int64)
         if self.source == "robust":

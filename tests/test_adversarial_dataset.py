@@ -20,8 +20,23 @@ def test_adversarial_images_fool_their_source(digits, norm, source):
     assert length.max() <= eps + 1e-5
     assert X_adv.min() >= 0
     assert X_adv.max() <= 1
-    natural, fooled = (baseline.estimator_.score(data, y) for data in (X, X_adv))
+    source = baseline.source_estimator_
+    natural, fooled = (source.score(data, y) for data in (X, X_adv))
     assert fooled < natural - 0.3
+
+
+def test_fine_tuning_never_starts_from_robust_weights(digits):
+    X, y, _, _ = digits
+    natural, robust = (
+        AdversarialDataset(0.1, source=s, n_epochs=1, random_state=0).fit(X, y)
+        for s in ("natural", "robust")
+    )
+    start, same, trained = (
+        next(iter(net.module_.state_dict().values()))
+        for net in (natural.estimator_, robust.estimator_, robust.source_estimator_)
+    )  # fmt: skip
+    assert (start == same).all()
+    assert (start != trained).any()
 
 
 def test_noise_has_the_documented_scale():
