@@ -80,6 +80,12 @@ def draw_figures(app):
             runpy.run_path(str(script))["main"]()
 
 
+def skip_metadata_requests(app, what, name, obj, skip, options):
+    """Leave scikit-learn's generated ``set_..._request`` out: its text, its labels."""
+    return True if name.startswith("set_") and name.endswith("_request") else None
+
+
 def setup(app):
     """Draw the pictures before the pages that show them are read."""
     app.connect("builder-inited", draw_figures, priority=100)
+    app.connect("autodoc-skip-member", skip_metadata_requests)
