@@ -111,12 +111,22 @@ def train(name, X, y, arguments, seed):
     if stages is None:
         return model.fit(X, y)
     base = name.replace("extended-0.3-0.4", "plain-0.3")
-    model = pickle.loads(model_path(base, len(X), seed, arguments).read_bytes())
+    model = fitted_model(base, X, y, arguments, seed)
     model.set_params(
         warm_start=True, eps=stages[1], n_epochs=arguments.stage_epochs,
         n_warmup_epochs=0,
     )  # fmt: skip
     return model.fit(X, y)
+
+
+def fitted_model(name, X, y, arguments, seed):
+    """Return the classifier of a cell, trained now where it is not kept yet."""
+    path = model_path(name, len(X), seed, arguments)
+    if not path.exists():
+        model = train(name, X, y, arguments, seed)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(pickle.dumps(model))
+    return pickle.loads(path.read_bytes())
 
 
 def cell_name(name, n_train, seed, arguments):
@@ -154,12 +164,7 @@ def measure(model, X, y, arguments):
 def run_cell(name, data, arguments, seed):
     """Train, keep the classifier, measure; return the cell's record."""
     X, y, X_test, y_test = data
-    path = model_path(name, len(X), seed, arguments)
-    if not path.exists():
-        model = train(name, X, y, arguments, seed)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(pickle.dumps(model))
-    model = pickle.loads(path.read_bytes())
+    model = fitted_model(name, X, y, arguments, seed)
     return {
         "part": "table",
         "data": arguments.data,
