@@ -144,15 +144,15 @@ def _method_steps(problem, learner, protocol):
         n_epochs = 4 if learner.n_meta_epochs is None else learner.n_meta_epochs
         steps = _meta_gradient_steps(problem, learner, n_epochs)
         return _with_validation(steps, problem, learner)
-    play = _fictitious_play_steps(problem, learner)
-    play += _meta_gradient_steps(problem, learner, learner.n_meta_epochs or 0)
-    play = _with_validation(play, problem, learner)
-    if learner.method == "fictitious-play":
-        return play
-    disturb = _disturbance_steps(problem, learner, protocol)
-    if learner.method == "disturbance" or protocol == "scratch":
-        return disturb
-    return disturb + play
+    steps = []
+    if learner.method != "fictitious-play":
+        steps = _disturbance_steps(problem, learner, protocol)
+    if may_play(learner.method, protocol):
+        play = _fictitious_play_steps(problem, learner)
+        if learner.n_meta_epochs:
+            play += _meta_gradient_steps(problem, learner, learner.n_meta_epochs)
+        steps += _with_validation(play, problem, learner)
+    return steps
 
 
 def may_play(method, protocol):
