@@ -40,6 +40,7 @@ __all__ = [
     "AttackResult",
     "attack_estimator",
     "attack_in_turn",
+    "predict_columns",
     "robust_accuracy_score",
 ]
 
@@ -237,7 +238,7 @@ def attack_in_turn(
     seed = int(random_state) if is_integer else draw_seed(random_state)
     with seeded_torch(seed), eval_mode(classifier.module):
         y_column = to_array(classifier.encode(y))
-        predicted = _predict(classifier, X, batch_size)
+        predicted = predict_columns(classifier, X, batch_size)
         _compare_with_predict(estimator, X, predicted, classifier)
         correct = predicted == y_column
         kept, rows = y_column, correct
@@ -268,7 +269,7 @@ def _run_attack(attack, classifier, X, kept, rows, threat_model, **chunking):
             )
             robust_after = {n: _spread(alive, rows) for n, alive in after.items()}
             getattr(attack, "check_result", _no_check)(after)
-        robust = rows & (_predict(classifier, X_adv, batch_size) == kept)
+        robust = rows & (predict_columns(classifier, X_adv, batch_size) == kept)
     return {"X_adv": X_adv, "robust": robust, "robust_after": robust_after}
 
 
@@ -309,7 +310,7 @@ def validate_data(X, y, threat_model):
     return X, y
 
 
-def _predict(classifier, X, batch_size):
+def predict_columns(classifier, X, batch_size):
     """Return the predicted column of every sample; -2 where logits are not finite."""
     columns = []
     with torch.no_grad():
@@ -347,8 +348,8 @@ def _attack_rows(attack, classifier, X, y_column, threat_model, **chunking):
     if fast is classifier:
         return X_adv, after
     size = chunking["chunk_size"]
-    stands = _predict(classifier, X_adv, size) == y_column
-    disputed = stands & (_predict(fast, X_adv, size) != y_column)
+    stands = predict_columns(classifier, X_adv, size) == y_column
+    disputed = stands & (predict_columns(fast, X_adv, size) != y_column)
     if disputed.any():
         X_adv[disputed], again = attack_in_chunks(
             attack,

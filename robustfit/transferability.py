@@ -7,7 +7,7 @@ import numpy as np
 from robustfit._torch_bridge import eval_mode
 from robustfit.attacks._every_step import EveryStepPGD
 from robustfit.black_box import as_torch_or_black_box
-from robustfit.evaluation import _predict, attack_estimator, validate_data
+from robustfit.evaluation import attack_estimator, predict_columns, validate_data
 from robustfit.threat_model import ThreatModel
 from robustfit.torch_classifier import as_torch
 
@@ -209,7 +209,7 @@ class _CorrectSamples:
 
     def __call__(self, X):
         with eval_mode(self.classifier.module):
-            return _predict(self.classifier, X, self.batch_size) == self.column
+            return predict_columns(self.classifier, X, self.batch_size) == self.column
 
 
 def _name_estimators(estimators, parameter):
