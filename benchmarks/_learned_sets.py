@@ -162,7 +162,7 @@ class Workshop:
         Its optimizer is new, as RobustifiedClassifier's: no momentum is carried over.
         """
         path = self.folder / (
-            f"theta_{self.data_key()}_{name}_{seed}_i{init}_e{self.epochs}.pt"
+            f"theta_{self.data_key()}_{name}_{seed}_i{init}_e{self.epochs}_{recipe()}.pt"
         )
         if not path.exists():
             with seeded_torch(draw_seed(seed) if init == 0 else 7919 * init + seed):

@@ -14,6 +14,7 @@ import torch
 
 from robustfit._torch_bridge import seeded_torch, to_array, to_tensor
 from robustfit.attacks import PGD
+from robustfit.dataset_learning.clear_rows import judge_clarity, replace_unclear
 from robustfit.dataset_learning.disturbance import default_disturbances
 from robustfit.dataset_learning.fictitious_play import EPOCHS_CYCLE, FictitiousPlay
 from robustfit.dataset_learning.meta_gradient import MetaGradient
@@ -41,6 +42,10 @@ SMALLEST_SEARCH = 100
 # Natural plus robust accuracy by which a later candidate has to beat an earlier one:
 # less is within the noise of one training and of so few validation images.
 WINNING_MARGIN = 0.05
+# "auto": the share of rows that are replaced by clearer ones, and the rows from which on
+# it pays: nets do not learn the unclear images of smaller sets anyway.
+UNCLEAR_FRACTION = 0.05
+SMALLEST_CLEARED = 20_000
 # Adversarial training of the teacher that gives soft labels: fewest and most epochs,
 # and the batches that a small set makes up for with more epochs.
 TEACHER_EPOCHS = (4, 60)
@@ -100,14 +105,23 @@ class LearningProblem:
 
 @dataclass
 class LearningState:
-    """What changes from step to step, and is saved in a checkpoint."""
+    """What changes from step to step, and is saved in a checkpoint.
+
+    ``sources`` are the rows of the problem whose images the rows of the set show; None
+    is each its own.
+    """
 
     x_robust: torch.Tensor
     player: torch.nn.Module
+    sources: torch.Tensor | None = None
     soft_labels: torch.Tensor | None = None
     x_best: torch.Tensor | None = None
     n_done: int = 0
     history: list = field(default_factory=list)
+
+    def natural_images(self, problem):
+        """Return the natural image that each row of the set shows."""
+        return problem.x if self.sources is None else problem.x[self.sources]
 
 
 @dataclass(frozen=True)
@@ -205,14 +219,40 @@ def _disturbance_steps(problem, learner, protocol):
 
         return Step("disturbance-search", run)
 
-    def disturb(state, generator):
+    def choose(state):
         judged = [r for r in state.history if r["step"] == "disturbance-search"]
-        chosen = candidates[_best_candidate(judged)] if judged else candidates[0]
-        state.x_robust = apply_disturbance(problem, chosen, problem.x, generator)
-        return chosen.as_dict()
+        return candidates[_best_candidate(judged)] if judged else candidates[0]
 
-    search = [judge(c) for c in candidates] if len(candidates) > 1 else []
-    return [*search, Step("disturb", disturb)]
+    def clear(state, generator):
+        clarity = judge_clarity(
+            problem.x,
+            problem.y,
+            lambda x: apply_disturbance(problem, choose(state), x, generator),
+            problem.new_net,
+            generator,
+        )
+        state.sources = replace_unclear(clarity, problem.y, unclear, generator)
+        replaced = state.sources != torch.arange(len(clarity), device=clarity.device)
+        return {"n_replaced": int(replaced.sum())}
+
+    def disturb(state, generator):
+        x = state.natural_images(problem)
+        state.x_robust = apply_disturbance(problem, choose(state), x, generator)
+        return choose(state).as_dict()
+
+    steps = [judge(c) for c in candidates] if len(candidates) > 1 else []
+    unclear = _unclear_fraction(problem, learner, protocol)
+    steps += [Step("clear-rows", clear)] if unclear > 0 else []
+    return [*steps, Step("disturb", disturb)]
+
+
+def _unclear_fraction(problem, learner, protocol):
+    """Fine-tuned nets know unclear images already; soft labels tell that they are."""
+    if learner.unclear_fraction != "auto":
+        return learner.unclear_fraction
+    pays = protocol == "scratch" and not learner.soft_labels
+    is_large = len(problem.x) >= SMALLEST_CLEARED
+    return UNCLEAR_FRACTION if pays and is_large else 0.0
 
 
 def _best_candidate(judged):
@@ -268,7 +308,12 @@ def _fictitious_play_steps(problem, learner):
         def run(state, generator):
             playing = playing_rows(problem.x, state.history)
             state.x_robust, state.player, measured = game.play_round(
-                state.x_robust, state.player, n_round, generator, playing
+                state.x_robust,
+                state.player,
+                n_round,
+                generator,
+                playing,
+                state.natural_images(problem),
             )
             return {"round": n_round, "n_playing": len(playing), **measured}
 
@@ -306,7 +351,8 @@ def _soft_label_steps(problem, learner):
 
     def label(state, generator):
         with torch.no_grad():
-            logits = [state.player(part) for part in problem.x.split(1000)]
+            x_shown = state.natural_images(problem)
+            logits = [state.player(part) for part in x_shown.split(1000)]
         state.soft_labels = torch.cat(logits).softmax(1)
         agreement = state.soft_labels.argmax(1) == problem.y
         return {"agreement": float(agreement.float().mean())}

@@ -9,6 +9,8 @@ from robustfit.dataset_learning.plan import LearningState
 
 __all__ = ["load_weights", "pack_state", "restore_state", "unpack"]
 
+OPTIONAL_TENSORS = ("sources", "soft_labels", "x_best")
+
 
 def restore_state(problem, saved):
     """Return the state that a checkpoint saved, or the first one if there is none."""
@@ -22,9 +24,9 @@ def restore_state(problem, saved):
             load_weights(state.player, player)
         state.history = record["history"]
         state.n_done = record.get("n_done", len(state.history))
-        for name in ("soft_labels", "x_best"):
+        for name in OPTIONAL_TENSORS:
             if name in arrays:
-                setattr(state, name, to_tensor(arrays[name], problem.x.device))
+                setattr(state, name, torch.tensor(arrays[name], device=problem.x.device))
     return state
 
 
@@ -37,7 +39,7 @@ def pack_state(problem, state, seed):
     for name, module in modules.items():
         for key, tensor in module.state_dict().items():
             arrays[f"{name}/{key}"] = to_array(tensor)
-    for name in ("soft_labels", "x_best"):
+    for name in OPTIONAL_TENSORS:
         if getattr(state, name) is not None:
             arrays[name] = to_array(getattr(state, name))
     record = {"seed": seed, "n_done": state.n_done, "history": state.history}
