@@ -338,8 +338,8 @@ def test_several_initialisations_take_turns(digits, tmp_path):
     parameters = {**PLAY, "n_rounds": 6, "n_meta_epochs": 1}
     one = quick(**parameters).fit(X, y)
     two = quick(**parameters, n_initializations=2, checkpoint=tmp_path).fit(X, y)
-    assert [r.get("n_epochs") for r in one.history_] == [1, 6, 2, 3, 1, 6, None]
-    assert [r.get("n_epochs") for r in two.history_] == [1, 1, 6, 6, 2, 2, None]
+    assert [r.get("n_epochs") for r in one.history_] == [1, 12, 2, 4, 1, 12, None]
+    assert [r.get("n_epochs") for r in two.history_] == [1, 1, 12, 12, 2, 2, None]
     assert (one.X_robust_ != two.X_robust_).any()
     weights = [
         [p.detach().numpy() for p in learner.estimator_.module_.parameters()]
