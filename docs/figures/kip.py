@@ -5,8 +5,8 @@ r"""Draw what ``benchmarks/kip.py`` measured, for the page on its paper.
 Learned images with their labels (Figures 5 and 6 of "Can we achieve robustness from
 data alone?"), natural and robust validation accuracy of the kernel predictor over the
 outer steps (Figure 1) with the norm of its input gradient (Figure 4), and loss and
-gradient of nets in training (Figure 2). Seeds and numbers of rows are in the results that are
-drawn: the largest sets that were learned on MNIST.
+gradient of nets in training (Figure 2). Seeds and numbers of rows are in the results
+that are drawn: the largest sets that were learned on MNIST.
 """
 
 import json
