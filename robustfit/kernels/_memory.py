@@ -36,7 +36,7 @@ def _free_of_machine():
 
 
 def _free_of_container(folder=Path("/sys/fs/cgroup")):
-    """Return what a control group's limit leaves, files that it only caches included."""
+    """Return what a control group's limit leaves; files that it caches can go."""
     try:
         limit = int((folder / "memory.max").read_text())
         used = int((folder / "memory.current").read_text())
