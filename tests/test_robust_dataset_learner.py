@@ -126,6 +126,17 @@ def test_every_second_row_plays_and_all_where_noise_is_best(
     assert learner.history_[1]["n_playing"] == len(X) // (2 if amplitude else 1)
 
 
+def test_the_radius_of_play_is_the_users(digits):
+    X, y, _, _ = digits
+    X, y = X[:100], y[:100]
+    for factor in (0.5, 2.0):
+        fitted = quick(**PLAY, radius_factor=factor).fit(X, y)
+        moved = np.abs(fitted.X_robust_ - X).max()
+        assert moved == pytest.approx(0.1 * factor, rel=1e-3)
+    with pytest.raises(ValueError, match="radius_factor"):
+        quick(radius_factor=0.0).fit(X, y)
+
+
 def test_candidates_are_judged_by_the_training_they_are_for(digits):
     X, y, _, _ = digits
     scratch, tuned = (

@@ -302,6 +302,7 @@ def _fictitious_play_steps(problem, learner):
         threat_model=problem.threat_model,
         n_steps=learner.n_steps,
         batch_size=learner.batch_size,
+        radius_factor=learner.radius_factor,
     )
 
     def play(n_round):
