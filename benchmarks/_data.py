@@ -70,4 +70,5 @@ def _decode(jpeg, length, n):
         np.asarray(Image.open(io.BytesIO(jpeg[end - size : end].tobytes())))
         for end, size in zip(ends, length, strict=False)
     ]
-    return np.stack(images).transpose(0, 3, 1, 2).astype(np.float32) / 255
+    channels_first = np.stack(images).transpose(0, 3, 1, 2)
+    return np.ascontiguousarray(channels_first, dtype=np.float32) / 255

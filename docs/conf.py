@@ -7,6 +7,7 @@ from pathlib import Path
 
 os.environ.setdefault("MPLBACKEND", "agg")
 HERE = Path(__file__).parent
+RESULTS = HERE.parent / "benchmarks" / "results"
 sys.path.insert(0, str(HERE / "_ext"))
 
 from inventories import fetch_inventories  # noqa: E402
@@ -69,14 +70,16 @@ html_theme_options = {
 def draw_figures(app):
     """Run docs/figures/*.py, whose pictures are not kept in the repository.
 
-    A picture that is newer than its script is left alone.
+    A picture that is newer than its script, and than the results of the benchmark of
+    that name, is left alone.
     """
     target = HERE / "_static" / "generated"
     target.mkdir(parents=True, exist_ok=True)
     for script in sorted((HERE / "figures").glob("*.py")):
         pictures = list(target.glob(f"{script.stem}*.png"))
         made = min((p.stat().st_mtime for p in pictures), default=0)
-        if made < script.stat().st_mtime:
+        drawn_from = [script, *RESULTS.glob(f"{script.stem}/*.*")]
+        if made < max(p.stat().st_mtime for p in drawn_from):
             runpy.run_path(str(script))["main"]()
 
 

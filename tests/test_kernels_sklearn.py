@@ -114,6 +114,21 @@ def test_parameters_can_be_searched(flat):
     assert set(search.best_params_) == {"kernel__depth", "kernel__b_std"}
 
 
+def test_free_memory_is_what_a_containers_limit_leaves(tmp_path, monkeypatch):
+    assert memory._free_of_container(tmp_path) is None
+    (tmp_path / "memory.current").write_text("700\n")
+    (tmp_path / "memory.stat").write_text("anon 5\ninactive_file 200\n")
+    (tmp_path / "memory.max").write_text("max\n")
+    assert memory._free_of_container(tmp_path) is None
+    (tmp_path / "memory.max").write_text("1000\n")
+    assert memory._free_of_container(tmp_path) == 500  # cached files can go
+    monkeypatch.setattr(memory, "_free_of_machine", lambda: 400)
+    monkeypatch.setattr(memory, "_free_of_container", lambda: 500)
+    assert memory.free_bytes("cpu") == 400
+    monkeypatch.setattr(memory, "_free_of_machine", lambda: None)
+    assert memory.free_bytes("cpu") == 500
+
+
 def test_memory_is_stated_and_refused(monkeypatch):
     kernel = FullyConnectedNTK()
     output = 10_000 * 10_000 * 4

@@ -126,6 +126,17 @@ def test_every_second_row_plays_and_all_where_noise_is_best(
     assert learner.history_[1]["n_playing"] == len(X) // (2 if amplitude else 1)
 
 
+def test_the_radius_of_play_is_the_users(digits):
+    X, y, _, _ = digits
+    X, y = X[:100], y[:100]
+    for factor in (0.5, 2.0):
+        fitted = quick(**PLAY, radius_factor=factor).fit(X, y)
+        moved = np.abs(fitted.X_robust_ - X).max()
+        assert moved == pytest.approx(0.1 * factor, rel=1e-3)
+    with pytest.raises(ValueError, match="radius_factor"):
+        quick(radius_factor=0.0).fit(X, y)
+
+
 def test_candidates_are_judged_by_the_training_they_are_for(digits):
     X, y, _, _ = digits
     scratch, tuned = (
@@ -338,8 +349,8 @@ def test_several_initialisations_take_turns(digits, tmp_path):
     parameters = {**PLAY, "n_rounds": 6, "n_meta_epochs": 1}
     one = quick(**parameters).fit(X, y)
     two = quick(**parameters, n_initializations=2, checkpoint=tmp_path).fit(X, y)
-    assert [r.get("n_epochs") for r in one.history_] == [1, 6, 2, 3, 1, 6, None]
-    assert [r.get("n_epochs") for r in two.history_] == [1, 1, 6, 6, 2, 2, None]
+    assert [r.get("n_epochs") for r in one.history_] == [1, 12, 2, 4, 1, 12, None]
+    assert [r.get("n_epochs") for r in two.history_] == [1, 1, 12, 12, 2, 2, None]
     assert (one.X_robust_ != two.X_robust_).any()
     weights = [
         [p.detach().numpy() for p in learner.estimator_.module_.parameters()]

@@ -43,9 +43,9 @@ class AdversarialClassifier(CallbackSupportMixin, NetClassifier):
         What is trained. None takes :func:`robustfit.nets.default_classifier` for the
         image shape. A module class (given ``image_shape``, ``n_features`` and
         ``n_classes`` where its constructor has them) is trained in the same way: SGD,
-        0.05 on a cosine, momentum 0.9. A skorch net keeps its optimizer, learning rate,
-        batch size, device and callbacks; its number of epochs and train split are those
-        of this class.
+        0.05 on a cosine, momentum 0.9, weight decay 5e-4. A skorch net keeps its
+        optimizer, learning rate, batch size, device and callbacks; its number of epochs
+        and train split are those of this class.
     method : {"pgd", "trades", "fgsm", "free"}, default="pgd"
         "pgd": cross-entropy on PGD images [1]_. "trades": cross-entropy on the images
         plus ``trades_beta`` times the divergence of the predictions on adversarial

@@ -22,8 +22,6 @@ __all__ = ["FictitiousPlay", "perturb_towards"]
 # loses its robustness when it is trained on for longer. (1, 6, 2, 3) held for 5 epochs
 # on 60,000 rows, not for 20.
 EPOCHS_CYCLE = (1, 12, 2, 4)
-# Perturbations of the set are larger than the budget it has to withstand.
-RADIUS_FACTOR = 1.5
 # Share of the rows that answer in each round (all of them in the first).
 SHARE = 0.1
 
@@ -73,15 +71,28 @@ class FictitiousPlay:
     n_steps : int
         Gradient steps of the perturbation.
     batch_size : int
+    radius_factor : float, default=1.5
+        Radius of the set's perturbations over the budget to withstand.
     """
 
-    def __init__(self, theta_0s, x, y, *, n_classes, threat_model, n_steps, batch_size):
+    def __init__(
+        self,
+        theta_0s,
+        x,
+        y,
+        *,
+        n_classes,
+        threat_model,
+        n_steps,
+        batch_size,
+        radius_factor=1.5,
+    ):
         self.theta_0s, self.x, self.y = theta_0s, x, y
         self.n_classes = n_classes
         self.n_steps, self.batch_size = n_steps, batch_size
         self.threat_model = ThreatModel(
             threat_model.norm,
-            RADIUS_FACTOR * threat_model.eps,
+            radius_factor * threat_model.eps,
             threat_model.clip_range,
         )
 

@@ -92,6 +92,9 @@ class RobustDatasetLearner(TrainingSetRewriter):
         How Algorithm 1 differentiates through training.
     n_steps : int, default=8
         Gradient steps that perturb the set in fictitious play.
+    radius_factor : float, default=1.5
+        Radius of these perturbations over ``eps``. What is best depends on the data and
+        the budget: tune it on held-out rows.
     batch_size : int, default=128
     n_initializations : int, default=1
         Naturally trained nets, each of another initialisation, that the rounds of
@@ -187,6 +190,7 @@ class RobustDatasetLearner(TrainingSetRewriter):
         "n_unrolled": [Interval(Integral, 1, None, closed="left")],
         "meta_gradient": [StrOptions({"finite-difference", "exact"})],
         "n_steps": [Interval(Integral, 1, None, closed="left")],
+        "radius_factor": [Interval(Real, 0, None, closed="neither")],
         "batch_size": [Interval(Integral, 1, None, closed="left")],
         "n_initializations": [Interval(Integral, 1, None, closed="left")],
         "validation_fraction": [Interval(Real, 0, 1, closed="left")],
@@ -214,6 +218,7 @@ class RobustDatasetLearner(TrainingSetRewriter):
         n_unrolled=1,
         meta_gradient="finite-difference",
         n_steps=8,
+        radius_factor=1.5,
         batch_size=128,
         n_initializations=1,
         validation_fraction=0.0,
@@ -239,6 +244,7 @@ class RobustDatasetLearner(TrainingSetRewriter):
         self.n_unrolled = n_unrolled
         self.meta_gradient = meta_gradient
         self.n_steps = n_steps
+        self.radius_factor = radius_factor
         self.batch_size = batch_size
         self.n_initializations = n_initializations
         self.validation_fraction = validation_fraction

@@ -42,8 +42,8 @@ SMALLEST_SEARCH = 100
 # Natural plus robust accuracy by which a later candidate has to beat an earlier one:
 # less is within the noise of one training and of so few validation images.
 WINNING_MARGIN = 0.05
-# "auto": the share of rows that are replaced by clearer ones, and the rows from which on
-# it pays: nets do not learn the unclear images of smaller sets anyway.
+# "auto": the share of rows that are replaced by clearer ones, and the rows from which
+# on it pays: nets do not learn the unclear images of smaller sets anyway.
 UNCLEAR_FRACTION = 0.05
 SMALLEST_CLEARED = 20_000
 # Adversarial training of the teacher that gives soft labels: fewest and most epochs,
@@ -302,6 +302,7 @@ def _fictitious_play_steps(problem, learner):
         threat_model=problem.threat_model,
         n_steps=learner.n_steps,
         batch_size=learner.batch_size,
+        radius_factor=learner.radius_factor,
     )
 
     def play(n_round):

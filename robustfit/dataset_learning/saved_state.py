@@ -26,7 +26,9 @@ def restore_state(problem, saved):
         state.n_done = record.get("n_done", len(state.history))
         for name in OPTIONAL_TENSORS:
             if name in arrays:
-                setattr(state, name, torch.tensor(arrays[name], device=problem.x.device))
+                setattr(
+                    state, name, torch.tensor(arrays[name], device=problem.x.device)
+                )
     return state
 
 

@@ -1,13 +1,9 @@
 """How much memory a distillation needs, said before it starts."""
 
-from pathlib import Path
-
-import torch
-
 from robustfit.exceptions import MemoryBudgetError
-from robustfit.kernels._memory import free_bytes as free_of_machine
+from robustfit.kernels._memory import free_bytes
 
-__all__ = ["check_memory", "free_bytes", "needed_bytes"]
+__all__ = ["check_memory", "needed_bytes"]
 
 _GIB = 2**30
 # Copies of a block of a kernel matrix that are alive in its derivative.
@@ -29,24 +25,6 @@ def needed_bytes(
     images = _IMAGE_COPIES * n_support * (n_features + n_classes)
     images += (n_rows + _BLOCK_COPIES * n_targets) * n_features
     return itemsize * (matrix + blocks + images)
-
-
-def free_bytes(device):
-    """Return the bytes free, within a container's limit too; None if unknown."""
-    device = torch.device(device)
-    known = [free_of_machine(device)]
-    if device.type == "cpu":
-        known.append(_free_of_container())
-    return min((free for free in known if free is not None), default=None)
-
-
-def _free_of_container():
-    folder = Path("/sys/fs/cgroup")
-    try:
-        limit = (folder / "memory.max").read_text()
-        return int(limit) - int((folder / "memory.current").read_text())
-    except (OSError, ValueError):  # no container, or "max": no limit
-        return None
 
 
 def check_memory(n_support, device, **sizes):
