@@ -217,7 +217,7 @@ def write_tables(folder):
     """Gather all cells into results.csv, table.csv and results.md."""
     cells = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
     cells = [DEFAULTS | c for c in cells if "autoattack" in c]
-    cells.sort(key=lambda c: [str(c[k]) for k in (*COLUMNS[:6], *DEFAULTS)])
+    cells.sort(key=lambda c: [c[k] for k in (*COLUMNS[:6], *DEFAULTS, "epochs")])
     with (folder / "results.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore")
         writer.writeheader()
