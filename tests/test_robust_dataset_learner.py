@@ -137,6 +137,29 @@ def test_the_radius_of_play_is_the_users(digits):
         quick(radius_factor=0.0).fit(X, y)
 
 
+@pytest.mark.parametrize(
+    ("eps", "norm", "amplitude", "factor"),
+    [
+        (0.1, "linf", 0.2, 2.25),
+        (0.1, "linf", 0.0, 1.5),
+        (0.2, "linf", 0.2, 1.5),
+        (0.2, "l2", 0.2, 1.5),
+    ],
+)
+def test_small_linf_budgets_reach_further_where_half_the_rows_play(
+    digits, monkeypatch, eps, norm, amplitude, factor
+):
+    X, y, _, _ = digits
+    X, y = X[:100], y[:100]
+    candidates = [Disturbance(amplitude, 1.0, 0.1)]
+    monkeypatch.setattr(plan, "default_disturbances", lambda *args: candidates)
+    parameters = {"eps": eps, "norm": norm, "protocol": "fine-tune", "n_rounds": 2}
+    auto = quick(**parameters).fit(X, y).X_robust_
+    told = quick(**parameters, radius_factor=factor).fit(X, y).X_robust_
+    other = quick(**parameters, radius_factor=3.75 - factor).fit(X, y).X_robust_
+    assert auto.tobytes() == told.tobytes() != other.tobytes()
+
+
 def test_candidates_are_judged_by_the_training_they_are_for(digits):
     X, y, _, _ = digits
     scratch, tuned = (

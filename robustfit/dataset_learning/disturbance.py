@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 import torch
 import torch.nn.functional as F
 
-__all__ = ["Disturbance", "default_disturbances"]
+__all__ = ["Disturbance", "budget_per_value", "default_disturbances"]
 
 # Sizes of the MNIST recipe as shares of an image of 28x28 pixels.
 BLOCK_SHARE = 3 / 28
@@ -138,7 +138,7 @@ def default_disturbances(threat_model, image_shape, value_range):
         Without repetitions; noise alone, the baseline that the others have to beat,
         is always among the first two.
     """
-    budget = _budget_per_value(threat_model, image_shape, value_range)
+    budget = budget_per_value(threat_model, image_shape, value_range)
     if len(image_shape) != 3:
         return [Disturbance(0, 1, factor * budget) for factor in (2.0, 1.0, 3.0)]
     pattern, twice = _patterned(budget), _patterned(2 * budget)
@@ -160,7 +160,7 @@ def _patterned(budget):
     )
 
 
-def _budget_per_value(threat_model, image_shape, value_range):
+def budget_per_value(threat_model, image_shape, value_range):
     """Return eps as a share of the value range, for l2 spread over an eighth of it."""
     low, high = value_range
     spread = 1.0

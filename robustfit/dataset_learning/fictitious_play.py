@@ -71,39 +71,33 @@ class FictitiousPlay:
     n_steps : int
         Gradient steps of the perturbation.
     batch_size : int
-    radius_factor : float, default=1.5
-        Radius of the set's perturbations over the budget to withstand.
     """
 
-    def __init__(
-        self,
-        theta_0s,
-        x,
-        y,
-        *,
-        n_classes,
-        threat_model,
-        n_steps,
-        batch_size,
-        radius_factor=1.5,
-    ):
+    def __init__(self, theta_0s, x, y, *, n_classes, threat_model, n_steps, batch_size):
         self.theta_0s, self.x, self.y = theta_0s, x, y
         self.n_classes = n_classes
         self.n_steps, self.batch_size = n_steps, batch_size
-        self.threat_model = ThreatModel(
-            threat_model.norm,
-            radius_factor * threat_model.eps,
-            threat_model.clip_range,
-        )
+        self.threat_model = threat_model
 
     def play_round(
-        self, x_robust, player, n_round, generator, playing=None, x_shown=None
+        self,
+        x_robust,
+        player,
+        n_round,
+        generator,
+        *,
+        playing=None,
+        x_shown=None,
+        radius_factor=1.5,
     ):
         """Answer ``player`` on some of the rows ``playing`` (None: of all rows).
 
-        ``x_shown`` are the natural images that the rows show; None is ``x``. Returns
-        the set, the net that is then trained on all of it, and a record.
+        ``x_shown`` are the natural images that the rows show; None is ``x``. They are
+        perturbed by up to ``radius_factor`` times the budget to withstand. Returns the
+        set, the net that is then trained on all of it, and a record.
         """
+        given = self.threat_model
+        reach = ThreatModel(given.norm, radius_factor * given.eps, given.clip_range)
         start = time.perf_counter()
         x = self.x if x_shown is None else x_shown
         if playing is None:
@@ -123,7 +117,7 @@ class FictitiousPlay:
                     player,
                     x[i],
                     target[batch],
-                    self.threat_model,
+                    reach,
                     n_steps=self.n_steps,
                 )
         perturbed = time.perf_counter()

@@ -15,7 +15,10 @@ import torch
 from robustfit._torch_bridge import seeded_torch, to_array, to_tensor
 from robustfit.attacks import PGD
 from robustfit.dataset_learning.clear_rows import judge_clarity, replace_unclear
-from robustfit.dataset_learning.disturbance import default_disturbances
+from robustfit.dataset_learning.disturbance import (
+    budget_per_value,
+    default_disturbances,
+)
 from robustfit.dataset_learning.fictitious_play import EPOCHS_CYCLE, FictitiousPlay
 from robustfit.dataset_learning.meta_gradient import MetaGradient
 from robustfit.dataset_learning.robust_teacher import train_adversarially
@@ -46,6 +49,9 @@ WINNING_MARGIN = 0.05
 # on it pays: nets do not learn the unclear images of smaller sets anyway.
 UNCLEAR_FRACTION = 0.05
 SMALLEST_CLEARED = 20_000
+# "auto": how far rows that play may move, over eps. Wider where the budget is a small
+# share of the range and rows that do not play keep the set like natural images.
+RADIUS, WIDE_RADIUS, SMALL_BUDGET = 1.5, 2.25, 0.15
 # Adversarial training of the teacher that gives soft labels: fewest and most epochs,
 # and the batches that a small set makes up for with more epochs.
 TEACHER_EPOCHS = (4, 60)
@@ -302,7 +308,6 @@ def _fictitious_play_steps(problem, learner):
         threat_model=problem.threat_model,
         n_steps=learner.n_steps,
         batch_size=learner.batch_size,
-        radius_factor=learner.radius_factor,
     )
 
     def play(n_round):
@@ -313,14 +318,24 @@ def _fictitious_play_steps(problem, learner):
                 state.player,
                 n_round,
                 generator,
-                playing,
-                state.natural_images(problem),
+                playing=playing,
+                x_shown=state.natural_images(problem),
+                radius_factor=_radius_factor(problem, learner, playing),
             )
             return {"round": n_round, "n_playing": len(playing), **measured}
 
         return Step("fictitious-play", run)
 
     return [play(n_round) for n_round in range(learner.n_rounds)]
+
+
+def _radius_factor(problem, learner, playing):
+    if learner.radius_factor != "auto":
+        return learner.radius_factor
+    given = problem.threat_model
+    budget = budget_per_value(given, problem.image_shape, problem.value_range)
+    is_small = given.norm == "linf" and budget < SMALL_BUDGET
+    return WIDE_RADIUS if is_small and len(playing) < len(problem.x) else RADIUS
 
 
 def _soft_label_steps(problem, learner):
