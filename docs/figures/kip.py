@@ -94,6 +94,7 @@ def draw_gradients(cells):
 
 def main():
     """Draw all figures."""
+    TARGET.mkdir(parents=True, exist_ok=True)
     cells = read_cells()
     for draw in (draw_images, draw_curves, draw_gradients):
         figure = draw(cells)

@@ -97,6 +97,7 @@ def draw_lengths(cells):
 
 def main():
     """Draw both figures."""
+    TARGET.mkdir(parents=True, exist_ok=True)
     cells = read_cells()
     for name, draw in (("sets", draw_sets), ("lengths", draw_lengths)):
         figure = draw(cells)
