@@ -30,6 +30,11 @@ def read_cells():
     return {k: cell for k, cell in cells.items() if cell["n_support"] == largest}
 
 
+def name_of(cell):
+    """Return what tells a cell from the others."""
+    return f"{cell['set']}, {cell['kernel']}"
+
+
 def draw_images(cells):
     """Draw one learned image of each class, and the weight of its class."""
     figure, axes = plt.subplots(
@@ -39,7 +44,7 @@ def draw_images(cells):
     for line, (stem, cell) in zip(axes, cells.items(), strict=True):
         with np.load(RESULTS / f"pictures_{stem}.npz") as stored:
             images, labels = stored["X"].astype(float), stored["y"].astype(float)
-        line[0].set_ylabel(cell["set"], fontsize=8)
+        line[0].set_ylabel(name_of(cell), fontsize=7)
         for axis, image, label in zip(line, images, labels, strict=False):
             shown = image.transpose(1, 2, 0).squeeze()
             shown = (shown - shown.min()) / max(float(np.ptp(shown)), 1e-6)
@@ -58,7 +63,7 @@ def draw_curves(cells):
         steps = [record["step"] for record in cell["history"]]
         for axis, key in zip(axes, ("natural", "robust", "gradient_norm"), strict=True):
             values = [record.get(key, np.nan) for record in cell["history"]]
-            axis.plot(steps, values, color=color(number), label=cell["set"])
+            axis.plot(steps, values, color=color(number), label=name_of(cell))
     titles = (
         "Natural accuracy",
         "Robust accuracy (PGD-10)",
@@ -86,7 +91,7 @@ def draw_gradients(cells):
                 values = [point[f"{what}_{kind}"] for point in curves]
                 values = [np.nan if value is None else value for value in values]
                 axis.plot(values, color=color(number), label=f"{kind} rows")
-            axis.set(xlabel="Epoch", ylabel=f"{what.title()} ({cell['set']})")
+            axis.set(xlabel="Epoch", ylabel=f"{what.title()} ({name_of(cell)})")
             tidy(axis)
     add_legend(axes[0, 0])
     return figure
