@@ -96,7 +96,7 @@ def test_auto_clears_large_hard_sets_for_scratch(
         assert "clear-rows" not in [r["step"] for r in small.history_]
 
 
-def test_rows_that_play_show_the_same_images(digits, tmp_path):
+def test_rows_that_play_show_the_same_images(digits):
     X, y, _, _ = digits
     parameters = {"protocol": "fine-tune", "unclear_fraction": 0.2}
     whole = learner(**parameters).fit(X[:200], y[:200])

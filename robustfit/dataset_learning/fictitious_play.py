@@ -16,12 +16,14 @@ from robustfit.attacks.gradient import take_every_step
 from robustfit.dataset_learning.natural_training import train_naturally
 from robustfit.threat_model import ThreatModel
 
-__all__ = ["FictitiousPlay", "perturb_towards"]
+__all__ = ["RADIUS_FACTOR", "FictitiousPlay", "perturb_towards"]
 
 # Epochs of fine-tuning, round after round: a set that answers to short training only
 # loses its robustness when it is trained on for longer. (1, 6, 2, 3) held for 5 epochs
 # on 60,000 rows, not for 20.
 EPOCHS_CYCLE = (1, 12, 2, 4)
+# Perturbations of the set are larger than the budget it has to withstand.
+RADIUS_FACTOR = 1.5
 # Share of the rows that answer in each round (all of them in the first).
 SHARE = 0.1
 
@@ -88,7 +90,7 @@ class FictitiousPlay:
         *,
         playing=None,
         x_shown=None,
-        radius_factor=1.5,
+        radius_factor=RADIUS_FACTOR,
     ):
         """Answer ``player`` on some of the rows ``playing`` (None: of all rows).
 

@@ -19,7 +19,11 @@ from robustfit.dataset_learning.disturbance import (
     budget_per_value,
     default_disturbances,
 )
-from robustfit.dataset_learning.fictitious_play import EPOCHS_CYCLE, FictitiousPlay
+from robustfit.dataset_learning.fictitious_play import (
+    EPOCHS_CYCLE,
+    RADIUS_FACTOR,
+    FictitiousPlay,
+)
 from robustfit.dataset_learning.meta_gradient import MetaGradient
 from robustfit.dataset_learning.robust_teacher import train_adversarially
 from robustfit.dataset_learning.validation import (
@@ -49,9 +53,9 @@ WINNING_MARGIN = 0.05
 # on it pays: nets do not learn the unclear images of smaller sets anyway.
 UNCLEAR_FRACTION = 0.05
 SMALLEST_CLEARED = 20_000
-# "auto": how far rows that play may move, over eps. Wider where the budget is a small
+# "auto": rows that play may move further than RADIUS_FACTOR where the budget is a small
 # share of the range and rows that do not play keep the set like natural images.
-RADIUS, WIDE_RADIUS, SMALL_BUDGET = 1.5, 2.25, 0.15
+WIDE_RADIUS_FACTOR, SMALL_BUDGET = 2.25, 0.15
 # Adversarial training of the teacher that gives soft labels: fewest and most epochs,
 # and the batches that a small set makes up for with more epochs.
 TEACHER_EPOCHS = (4, 60)
@@ -335,7 +339,8 @@ def _radius_factor(problem, learner, playing):
     given = problem.threat_model
     budget = budget_per_value(given, problem.image_shape, problem.value_range)
     is_small = given.norm == "linf" and budget < SMALL_BUDGET
-    return WIDE_RADIUS if is_small and len(playing) < len(problem.x) else RADIUS
+    is_wide = is_small and len(playing) < len(problem.x)
+    return WIDE_RADIUS_FACTOR if is_wide else RADIUS_FACTOR
 
 
 def _soft_label_steps(problem, learner):
