@@ -4,7 +4,7 @@ import torch
 
 from robustfit import RobustDatasetLearner
 from robustfit._torch_bridge import make_generator
-from robustfit.dataset_learning import plan
+from robustfit.dataset_learning import disturbance_steps, plan
 from robustfit.dataset_learning.clear_rows import judge_clarity, replace_unclear
 from robustfit.nets import default_classifier
 
@@ -85,7 +85,7 @@ def test_auto_clears_large_hard_sets_for_scratch(
     digits, monkeypatch, parameters, clears
 ):
     X, y, _, _ = digits
-    monkeypatch.setattr(plan, "SMALLEST_CLEARED", 200)
+    monkeypatch.setattr(disturbance_steps, "SMALLEST_CLEARED", 200)
     monkeypatch.setattr(plan, "TEACHER_EPOCHS", (1, 1))
     fitted = learner(**parameters).fit(X[:200], y[:200])
     steps = [r["step"] for r in fitted.history_]

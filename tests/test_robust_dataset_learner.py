@@ -14,7 +14,7 @@ from robustfit import (
     as_torch,
     attack_estimator,
 )
-from robustfit.dataset_learning import disturbance, plan, validation
+from robustfit.dataset_learning import disturbance, disturbance_steps, validation
 from robustfit.dataset_learning import learner as learner_module
 from robustfit.dataset_learning.disturbance import Disturbance, default_disturbances
 from robustfit.dataset_learning.fictitious_play import perturb_towards
@@ -88,7 +88,10 @@ def test_scratch_search_uses_what_it_chose(digits):
     learner = quick(n_candidates=3).fit(X, y)
     judged = [r for r in learner.history_ if r["step"] == "disturbance-search"]
     assert len(judged) == 3
-    winner, chosen = judged[plan._best_candidate(judged)], learner.history_[-1]
+    winner, chosen = (
+        judged[disturbance_steps._best_candidate(judged)],
+        learner.history_[-1],
+    )
     assert chosen["step"] == "disturb"
     assert all(chosen[k] == winner[k] for k in ("amplitude", "contrast", "noise"))
 
@@ -98,7 +101,7 @@ def test_scratch_search_uses_what_it_chose(digits):
 )
 def test_a_later_candidate_has_to_win_clearly(scores, place):
     judged = [{"natural_accuracy": 0.5, "robust_accuracy": s - 0.5} for s in scores]
-    assert plan._best_candidate(judged) == place
+    assert disturbance_steps._best_candidate(judged) == place
 
 
 def test_no_epochs_of_the_papers_algorithm_leave_the_set_as_it_is(digits):
@@ -114,7 +117,9 @@ def test_every_second_row_plays_and_all_where_noise_is_best(
 ):
     X, y, _, _ = digits
     candidates = [Disturbance(amplitude, 1.0, 0.1)]
-    monkeypatch.setattr(plan, "default_disturbances", lambda *args: candidates)
+    monkeypatch.setattr(
+        disturbance_steps, "default_disturbances", lambda *args: candidates
+    )
     learner = quick(protocol="fine-tune", n_rounds=2, n_candidates=1).fit(X, y)
     steps = [r["step"] for r in learner.history_]
     assert steps == ["disturb", "fictitious-play", "fictitious-play"]
@@ -152,7 +157,9 @@ def test_small_linf_budgets_reach_further_where_half_the_rows_play(
     X, y, _, _ = digits
     X, y = X[:100], y[:100]
     candidates = [Disturbance(amplitude, 1.0, 0.1)]
-    monkeypatch.setattr(plan, "default_disturbances", lambda *args: candidates)
+    monkeypatch.setattr(
+        disturbance_steps, "default_disturbances", lambda *args: candidates
+    )
     parameters = {"eps": eps, "norm": norm, "protocol": "fine-tune", "n_rounds": 2}
     auto = quick(**parameters).fit(X, y).X_robust_
     told = quick(**parameters, radius_factor=factor).fit(X, y).X_robust_
@@ -353,13 +360,13 @@ def test_a_stopped_fit_resumes_as_stopped(digits, tmp_path, monkeypatch):
 def test_scratch_judges_on_the_held_out_rows(digits, monkeypatch):
     X, y, _, _ = digits
     seen = []
-    original = plan.measure_robustness
+    original = disturbance_steps.measure_robustness
 
     def watch(classifier, X, y, threat_model):
         seen.append(X)
         return original(classifier, X, y, threat_model)
 
-    monkeypatch.setattr(plan, "measure_robustness", watch)
+    monkeypatch.setattr(disturbance_steps, "measure_robustness", watch)
     learner = quick(n_candidates=2, validation_fraction=0.2).fit(X, y)
     held_out = np.setdiff1d(np.arange(len(X)), learner.sample_indices_)
     assert len(seen) == 2

@@ -89,27 +89,27 @@ class FictitiousPlay:
         generator,
         *,
         playing=None,
-        x_shown=None,
+        sources=None,
         radius_factor=RADIUS_FACTOR,
     ):
         """Answer ``player`` on some of the rows ``playing`` (None: of all rows).
 
-        ``x_shown`` are the natural images that the rows show; None is ``x``. They are
-        perturbed by up to ``radius_factor`` times the budget to withstand. Returns the
-        set, the net that is then trained on all of it, and a record.
+        ``sources`` are the rows of ``x`` whose natural images the rows show; None is
+        each its own. They are perturbed by up to ``radius_factor`` times the budget to
+        withstand. Returns the set, the net that is then trained on all of it, and a
+        record.
         """
         given = self.threat_model
         reach = ThreatModel(given.norm, radius_factor * given.eps, given.clip_range)
         start = time.perf_counter()
-        x = self.x if x_shown is None else x_shown
         if playing is None:
-            playing = torch.arange(len(x), device=x.device)
+            playing = torch.arange(len(self.x), device=self.x.device)
         n = len(playing)
         n_rows = n if n_round == 0 else max(1, round(SHARE * n))
-        order = torch.randperm(n, generator=generator, device=x.device)
+        order = torch.randperm(n, generator=generator, device=playing.device)
         rows = playing[order[:n_rows]]
         target = torch.randint(
-            self.n_classes, (n_rows,), generator=generator, device=x.device
+            self.n_classes, (n_rows,), generator=generator, device=playing.device
         )
         x_robust = x_robust.clone()
         with eval_mode(player):
@@ -117,7 +117,7 @@ class FictitiousPlay:
                 i = rows[batch]
                 x_robust[i] = perturb_towards(
                     player,
-                    x[i],
+                    self.x[i if sources is None else sources[i]],
                     target[batch],
                     reach,
                     n_steps=self.n_steps,

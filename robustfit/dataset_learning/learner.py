@@ -17,7 +17,8 @@ from robustfit._torch_bridge import (
     to_array,
     to_tensor,
 )
-from robustfit.dataset_learning.plan import LearningProblem, may_play, plan_steps
+from robustfit.dataset_learning.learning_problem import LearningProblem
+from robustfit.dataset_learning.plan import may_play, plan_steps
 from robustfit.dataset_learning.row_selection import select_rows
 from robustfit.dataset_learning.saved_state import (
     load_weights,

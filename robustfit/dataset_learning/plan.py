@@ -1,4 +1,4 @@
-"""The steps of a fit, in order: each a name and a function of the learning state.
+"""The steps of a fit, in order.
 
 The learner runs them one after the other, reports progress and saves a checkpoint
 after each; a step draws from a generator of its own, so resuming changes nothing.
@@ -6,53 +6,26 @@ after each; a step draws from a generator of its own, so resuming changes nothin
 
 import copy
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
-import numpy as np
 import torch
 
-from robustfit._torch_bridge import seeded_torch, to_array, to_tensor
+from robustfit._torch_bridge import to_tensor
 from robustfit.attacks import PGD
-from robustfit.dataset_learning.clear_rows import judge_clarity, replace_unclear
-from robustfit.dataset_learning.disturbance import (
-    budget_per_value,
-    default_disturbances,
-)
+from robustfit.dataset_learning.disturbance import budget_per_value
+from robustfit.dataset_learning.disturbance_steps import disturbance_steps
 from robustfit.dataset_learning.fictitious_play import (
     EPOCHS_CYCLE,
     RADIUS_FACTOR,
     FictitiousPlay,
 )
+from robustfit.dataset_learning.learning_problem import Step
 from robustfit.dataset_learning.meta_gradient import MetaGradient
 from robustfit.dataset_learning.robust_teacher import train_adversarially
-from robustfit.dataset_learning.validation import (
-    Validation,
-    fine_tune,
-    measure_robustness,
-)
-from robustfit.threat_model import ThreatModel
+from robustfit.dataset_learning.validation import Validation
 
-__all__ = [
-    "LearningProblem",
-    "LearningState",
-    "Step",
-    "may_play",
-    "plan_steps",
-]
+__all__ = ["may_play", "plan_steps"]
 
-# Rows that a candidate disturbance is judged with: trained on, and attacked.
-SEARCH_ROWS = 8000
-VALIDATION_ROWS = 1000
-# Fewer rows than this say nothing about robustness: the first candidate is taken.
-SMALLEST_SEARCH = 100
-# Natural plus robust accuracy by which a later candidate has to beat an earlier one:
-# less is within the noise of one training and of so few validation images.
-WINNING_MARGIN = 0.05
-# "auto": the share of rows that are replaced by clearer ones, and the rows from which
-# on it pays: nets do not learn the unclear images of smaller sets anyway.
-UNCLEAR_FRACTION = 0.05
-SMALLEST_CLEARED = 20_000
 # "auto": rows that play may move further than RADIUS_FACTOR where the budget is a small
 # share of the range and rows that do not play keep the set like natural images.
 WIDE_RADIUS_FACTOR, SMALL_BUDGET = 2.25, 0.15
@@ -60,90 +33,6 @@ WIDE_RADIUS_FACTOR, SMALL_BUDGET = 2.25, 0.15
 # and the batches that a small set makes up for with more epochs.
 TEACHER_EPOCHS = (4, 60)
 TEACHER_BATCHES = 1000
-
-
-@dataclass(frozen=True)
-class LearningProblem:
-    """What is given: data, threat model, naturally trained nets, how to make new ones.
-
-    Attributes
-    ----------
-    x, y : torch.Tensor of shape (n_samples, ...), (n_samples,)
-        Rows of the natural set that are learned.
-    X_all, y_all : ndarray
-        The whole natural set but the held-out rows, for judging candidates.
-    X_held_out, y_held_out : ndarray or None
-        Rows that the set is validated on; None where none are held out.
-    image_shape : tuple of int
-    n_classes : int
-    threat_model : ThreatModel
-    theta_0s : list of torch.nn.Module
-        Naturally trained, return logits; the first is theta_0.
-    new_net : callable
-        Returns an unfitted estimator of theta_0's kind.
-    """
-
-    x: torch.Tensor
-    y: torch.Tensor
-    X_all: np.ndarray
-    y_all: np.ndarray
-    image_shape: tuple[int, ...]
-    n_classes: int
-    threat_model: ThreatModel
-    theta_0s: list[torch.nn.Module]
-    new_net: Callable
-    X_held_out: np.ndarray | None = None
-    y_held_out: np.ndarray | None = None
-
-    @property
-    def theta_0(self):
-        """The naturally trained net that is the learner's ``estimator_``."""
-        return self.theta_0s[0]
-
-    @property
-    def value_range(self):
-        """Values that count as dark and bright."""
-        if self.threat_model.clip_range is not None:
-            return self.threat_model.clip_range
-        low, high = float(self.X_all.min()), float(self.X_all.max())
-        return low, max(high, low + 1e-6)
-
-    def as_images(self, x):
-        """Return ``x`` as (n, C, H, W) where the image shape is known."""
-        return x.reshape(len(x), *self.image_shape)
-
-
-@dataclass
-class LearningState:
-    """What changes from step to step, and is saved in a checkpoint.
-
-    ``sources`` are the rows of the problem whose images the rows of the set show; None
-    is each its own.
-    """
-
-    x_robust: torch.Tensor
-    player: torch.nn.Module
-    sources: torch.Tensor | None = None
-    soft_labels: torch.Tensor | None = None
-    x_best: torch.Tensor | None = None
-    n_done: int = 0
-    history: list = field(default_factory=list)
-
-    def natural_images(self, problem):
-        """Return the natural image that each row of the set shows."""
-        return problem.x if self.sources is None else problem.x[self.sources]
-
-
-@dataclass(frozen=True)
-class Step:
-    """One unit of progress: ``run(state, generator)`` returns its record (a dict).
-
-    An ``optional`` one is left out once validation has stopped the learning.
-    """
-
-    name: str
-    run: Callable
-    optional: bool = False
 
 
 def plan_steps(problem, learner, protocol):
@@ -170,7 +59,7 @@ def _method_steps(problem, learner, protocol):
         return _with_validation(steps, problem, learner)
     steps = []
     if learner.method != "fictitious-play":
-        steps = _disturbance_steps(problem, learner, protocol)
+        steps = disturbance_steps(problem, learner, protocol)
     if may_play(learner.method, protocol):
         play = _fictitious_play_steps(problem, learner)
         if learner.n_meta_epochs:
@@ -214,95 +103,6 @@ def _with_validation(steps, problem, learner):
     return [*validated, Step("keep-best", validation.keep_best)]
 
 
-def _disturbance_steps(problem, learner, protocol):
-    candidates = default_disturbances(
-        problem.threat_model, problem.image_shape, problem.value_range
-    )
-    searchable = len(problem.X_all) >= SMALLEST_SEARCH
-    candidates = candidates[: learner.n_candidates if searchable else 1]
-
-    def judge(candidate):
-        def run(state, generator):
-            return candidate.as_dict() | judge_disturbance(
-                problem, candidate, protocol, learner.batch_size, generator
-            )
-
-        return Step("disturbance-search", run)
-
-    def choose(state):
-        judged = [r for r in state.history if r["step"] == "disturbance-search"]
-        return candidates[_best_candidate(judged)] if judged else candidates[0]
-
-    def clear(state, generator):
-        clarity = judge_clarity(
-            problem.x,
-            problem.y,
-            lambda x: apply_disturbance(problem, choose(state), x, generator),
-            problem.new_net,
-            generator,
-        )
-        state.sources = replace_unclear(clarity, problem.y, unclear, generator)
-        replaced = state.sources != torch.arange(len(clarity), device=clarity.device)
-        return {"n_replaced": int(replaced.sum())}
-
-    def disturb(state, generator):
-        x = state.natural_images(problem)
-        state.x_robust = apply_disturbance(problem, choose(state), x, generator)
-        return choose(state).as_dict()
-
-    steps = [judge(c) for c in candidates] if len(candidates) > 1 else []
-    unclear = _unclear_fraction(problem, learner, protocol)
-    steps += [Step("clear-rows", clear)] if unclear > 0 else []
-    return [*steps, Step("disturb", disturb)]
-
-
-def _unclear_fraction(problem, learner, protocol):
-    """Fine-tuned nets know unclear images already; soft labels tell that they are."""
-    if learner.unclear_fraction != "auto":
-        return learner.unclear_fraction
-    pays = protocol == "scratch" and not learner.soft_labels
-    is_large = len(problem.x) >= SMALLEST_CLEARED
-    return UNCLEAR_FRACTION if pays and is_large else 0.0
-
-
-def _best_candidate(judged):
-    """Return the place of the winner: the first that no later one clearly beats."""
-    scores = [r["natural_accuracy"] + r["robust_accuracy"] for r in judged]
-    best = 0
-    for place, score in enumerate(scores):
-        if score > scores[best] + WINNING_MARGIN:
-            best = place
-    return best
-
-
-def apply_disturbance(problem, disturbance, x, generator):
-    """Disturb ``x`` (of the shape of X) as images."""
-    images = disturbance.apply(problem.as_images(x), problem.value_range, generator)
-    return problem.threat_model.clip(images.reshape(x.shape))
-
-
-def judge_disturbance(problem, disturbance, protocol, batch_size, generator):
-    """Train a net on a disturbed part of the set, attack it on another part."""
-    device = problem.x.device
-    order = torch.randperm(len(problem.X_all), generator=generator, device=device)
-    order = to_array(order)
-    X_held_out, y_held_out, n_validation = problem.X_held_out, problem.y_held_out, 0
-    if X_held_out is None:
-        n_validation = min(VALIDATION_ROWS, len(order) // 4)
-        held_out = order[:n_validation]
-        X_held_out, y_held_out = problem.X_all[held_out], problem.y_all[held_out]
-    rows = order[n_validation : n_validation + SEARCH_ROWS]
-    x = torch.tensor(problem.X_all[rows], device=device)
-    x_disturbed = apply_disturbance(problem, disturbance, x, generator)
-    if protocol == "fine-tune":
-        y = to_tensor(problem.y_all[rows], device, torch.int64)
-        net = fine_tune(problem.theta_0, x_disturbed, y, batch_size, generator)
-    else:
-        with seeded_torch(generator.initial_seed()):
-            net = problem.new_net().fit(to_array(x_disturbed), problem.y_all[rows])
-    return measure_robustness(net, X_held_out, y_held_out, problem.threat_model)
-
-
 def _fictitious_play_steps(problem, learner):
     game = FictitiousPlay(
         problem.theta_0s,
@@ -323,7 +123,7 @@ def _fictitious_play_steps(problem, learner):
                 n_round,
                 generator,
                 playing=playing,
-                x_shown=state.natural_images(problem),
+                sources=state.sources,
                 radius_factor=_radius_factor(problem, learner, playing),
             )
             return {"round": n_round, "n_playing": len(playing), **measured}

@@ -5,7 +5,7 @@ import copy
 import torch
 
 from robustfit._torch_bridge import to_array, to_tensor
-from robustfit.dataset_learning.plan import LearningState
+from robustfit.dataset_learning.learning_problem import LearningState
 
 __all__ = ["load_weights", "pack_state", "restore_state", "unpack"]
 
