@@ -83,26 +83,6 @@ DEFAULTS = {
     "fraction": 1.0, "net": "small-cnn", "consumer": "small-cnn", "init": 0,
     "attack": "autoattack-reference",
 }  # fmt: skip
-# What the documentation shows of it.
-SHOWN = {
-    "data": "data",
-    "n_train": "rows",
-    "threat": "threat",
-    "set": "set",
-    "fraction": "share",
-    "protocol": "protocol",
-    "consumer": "net",
-    "init": "initialisation",
-    "epochs": "epochs",
-    "natural": "natural %",
-    "pgd": "PGD-40 %",
-    "autoattack": "AutoAttack %",
-    "paper": "paper %",
-    "n_test": "test images",
-    "seed": "seed",
-    "seconds_set": "set, s",
-    "seconds_training": "training, s",
-}
 
 
 def train(cell, X, y, workshop):
@@ -164,7 +144,6 @@ def run_cell(cell, name, data, arguments):
     net, seconds = trained_net(cell, path, workshop)
     return cell | {
         **measure(net, X_test, y_test, cell, arguments.batch_size, folder / "attacks"),
-        "paper": paper_accuracy(cell),
         **seconds,
         "device": device_name(arguments.device),
         "torch": torch.__version__,
@@ -179,6 +158,7 @@ def paper_accuracy(cell):
     """Return the robust accuracy of Table 1 that a cell is to be compared with."""
     threats = PAPER_THREATS.get(cell["data"], ())
     other = any(cell[k] != DEFAULTS[k] for k in ("fraction", "init"))
+    other |= cell["data"] == "cifar10" and cell["net"] != "resnet18"
     if cell["protocol"] == "scratch" or other or cell["consumer"] != cell["net"]:
         return ""
     row = PAPER.get((cell["data"], cell["set"].removesuffix("-narrow")))
@@ -213,18 +193,15 @@ def device_name(device):
 
 
 def write_tables(folder):
-    """Gather all cells into results.csv, table.csv and results.md."""
+    """Gather all cells into results.csv and results.md."""
     cells = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
     cells = [DEFAULTS | c for c in cells if "autoattack" in c]
+    cells = [c | {"paper": paper_accuracy(c)} for c in cells]
     cells.sort(key=lambda c: [c[k] for k in (*COLUMNS[:6], *DEFAULTS, "epochs")])
     with (folder / "results.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore")
         writer.writeheader()
         writer.writerows({k: _rounded(v) for k, v in c.items()} for c in cells)
-    with (folder / "table.csv").open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(SHOWN.values())
-        writer.writerows([_rounded(c.get(k, "")) for k in SHOWN] for c in cells)
     lines = ["# Robust dataset learning: measured", ""]
     lines += ["Written by `benchmarks/robust_dataset.py`; accuracies in %.", ""]
     shown = COLUMNS[:19]

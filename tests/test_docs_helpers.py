@@ -102,6 +102,7 @@ def test_hardware_comes_from_the_cells_where_the_table_is_silent(tmp_path):
 
 def test_rows_are_selected():
     assert measured.select(ROWS, {"set": "natural"}) == ROWS[:1]
+    assert measured.select(ROWS, {"set": "learned*|natural"}) == ROWS
     assert measured.select(ROWS, {}) == ROWS
 
 
@@ -110,6 +111,21 @@ def test_the_papers_figures_stand_beside_ours():
     assert [row["paper"] for row in found] == ["8.28", ""]
     assert measured.put_beside(ROWS, "absent | paper | natural=8.28") == ROWS
     assert measured.put_beside(ROWS, "") == ROWS
+
+
+def test_seeds_become_one_row():
+    rows = [
+        {"set": "noise", "seed": "0", "robust": "80", "seconds": "1"},
+        {"set": "noise", "seed": "1", "robust": "81.5", "seconds": "2"},
+        {"set": "learned", "seed": "0", "robust": "90", "seconds": "3"},
+    ]
+    merged = measured.merge_rows(rows, "seed | robust", hide=["seconds"])
+    assert merged == [
+        {"set": "noise", "seed": "0, 1", "robust": "80.8 (80 to 81.5)"},
+        {"set": "learned", "seed": "0", "robust": "90"},
+    ]
+    assert len(measured.merge_rows(rows, "seed | robust")) == 3, "seconds differ"
+    assert measured.merge_rows(rows, "") == rows
 
 
 def test_one_file_of_several(tmp_path):

@@ -148,10 +148,11 @@ def test_the_radius_of_play_is_the_users(digits):
         (0.1, "linf", 0.2, 2.25),
         (0.1, "linf", 0.0, 1.5),
         (0.2, "linf", 0.2, 1.5),
-        (0.2, "l2", 0.2, 1.5),
+        (0.2, "l2", 0.2, 2.25),
+        (0.5, "l2", 0.2, 1.5),
     ],
 )
-def test_small_linf_budgets_reach_further_where_half_the_rows_play(
+def test_small_budgets_reach_further_where_half_the_rows_play(
     digits, monkeypatch, eps, norm, amplitude, factor
 ):
     X, y, _, _ = digits

@@ -73,10 +73,13 @@ def as_npy(array, **options):
         RobustDatasetLearner(
             eps=0.1, n_candidates=1, fraction=0.5, soft_labels=True, random_state=0
         ),
+        RobustDatasetLearner(
+            eps=0.1, n_candidates=1, unclear_fraction=0.3, random_state=0
+        ),
         NoisyDataset(eps=0.1, random_state=0),
         AdversarialDataset(eps=0.5, norm="l2", n_steps=2, random_state=0),
     ],
-    ids=["learned", "soft", "noise", "adversarial"],
+    ids=["learned", "soft", "cleared", "noise", "adversarial"],
 )
 @pytest.mark.parametrize("labels", [int, str])
 def test_every_bit_comes_back(digits, path, robustifier, labels):
@@ -93,6 +96,8 @@ def test_every_bit_comes_back(digits, path, robustifier, labels):
         np.testing.assert_array_equal(
             dataset.sample_indices, robustifier.sample_indices_
         )
+        sources = getattr(robustifier, "source_indices_", None)
+        np.testing.assert_array_equal(dataset.source_indices, sources)
     assert loaded.card == saved.card
     assert len(loaded) == len(robustifier.X_robust_)
     assert not list(path.parent.glob(".*"))

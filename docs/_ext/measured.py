@@ -8,13 +8,15 @@
        :hide: seconds_set, seconds_training
        :where: data=mnist
        :beside: set | paper % | natural=8.28; learned=52.36
+       :over: seed | natural, pgd, autoattack
 
 It takes ``benchmarks/results/NAME.csv``, ``NAME_*.csv`` and ``NAME/*.csv`` (of a folder
 with a ``results.csv`` only that one), or else the cells ``NAME/*.json``. Columns that
 say the same in every row (n, seed, hardware, versions, date) become a line above the
 table, so that a telephone can show the rest. ``:beside:`` adds a column: what the paper
-has for each value of another column. Where nothing was measured yet, the page says so,
-with the command.
+has for each value of another column. ``:over:`` shows rows that differ in one column,
+in hidden ones and in those named behind the bar as one row: their mean and range. Where
+nothing was measured yet, the page says so, with the command.
 """
 
 import csv
@@ -69,8 +71,9 @@ def _flat(cell):
 
 
 def select(rows, where):
-    """Return the rows whose columns have the values of the dict ``where``."""
-    return [row for row in rows if all(row.get(k) == v for k, v in where.items())]
+    """Return the rows whose columns have the values (``a|b``: either) of ``where``."""
+    allowed = {column: values.split("|") for column, values in where.items()}
+    return [row for row in rows if all(row.get(k) in v for k, v in allowed.items())]
 
 
 def split_columns(rows, hide=()):
@@ -102,6 +105,34 @@ def put_beside(rows, beside):
     return [row | {heading: figures.get(row.get(column), "")} for row in rows]
 
 
+def merge_rows(rows, over, hide=()):
+    """Return one row for those that differ in the columns of ``over`` only."""
+    if not over:
+        return rows
+    column, measured = (part.strip() for part in over.split("|"))
+    measured = [name.strip() for name in measured.split(",")]
+    groups = {}
+    for row in rows:
+        row = {k: v for k, v in row.items() if k not in hide}
+        fixed = tuple((k, v) for k, v in row.items() if k not in (column, *measured))
+        groups.setdefault(fixed, []).append(row)
+    return [
+        group[0]
+        | {column: ", ".join(dict.fromkeys(row[column] for row in group))}
+        | {name: mean_and_range([row[name] for row in group]) for name in measured}
+        for group in groups.values()
+    ]
+
+
+def mean_and_range(values):
+    """Return "2 (1 to 3)" for several numbers as text, and one as it is."""
+    if len(values) == 1:
+        return values[0]
+    numbers = [float(value) for value in values]
+    mean = sum(numbers) / len(numbers)
+    return f"{mean:.1f} ({min(numbers):g} to {max(numbers):g})"
+
+
 def as_shown(value):
     """Return a cell's text: numbers with at most four digits that matter."""
     value = "" if value in (None, "nan") else value
@@ -130,12 +161,13 @@ def title(column):
 
 
 def result_as_rst(
-    name, *, command, hide=(), where=None, files="*", beside="", folder=RESULTS
+    name, *, command, hide=(), where=None, files="*", beside="", over="", folder=RESULTS
 ):
     """Return all tables of a benchmark, or the command that makes them."""
     lines = []
     for file, rows in find_tables(name, folder).items():
         rows = put_beside(select(rows, where or {}), beside)
+        rows = merge_rows(rows, over, hide)
         if rows and fnmatch(file, files):
             settings = settings_of_cells(name, rows, folder)
             lines += table_as_rst(file, rows, hide, settings)
@@ -154,6 +186,7 @@ class Measured(SphinxDirective):
         "files": directives.unchanged,
         "hide": directives.unchanged,
         "beside": directives.unchanged,
+        "over": directives.unchanged,
         "where": directives.unchanged,
     }
 
@@ -175,6 +208,7 @@ class Measured(SphinxDirective):
             hide=hide,
             files=self.options.get("files", "*"),
             beside=self.options.get("beside", ""),
+            over=self.options.get("over", ""),
             where={k.strip(): v.strip() for k, v in (p for p in where if len(p) == 2)},
         )
         return self.parse_text_to_nodes("\n".join(lines))

@@ -136,10 +136,10 @@ def _fictitious_play_steps(problem, learner):
 def _radius_factor(problem, learner, playing):
     if learner.radius_factor != "auto":
         return learner.radius_factor
-    given = problem.threat_model
-    budget = budget_per_value(given, problem.image_shape, problem.value_range)
-    is_small = given.norm == "linf" and budget < SMALL_BUDGET
-    is_wide = is_small and len(playing) < len(problem.x)
+    budget = budget_per_value(
+        problem.threat_model, problem.image_shape, problem.value_range
+    )
+    is_wide = budget < SMALL_BUDGET and len(playing) < len(problem.x)
     return WIDE_RADIUS_FACTOR if is_wide else RADIUS_FACTOR
 
 

@@ -20,6 +20,8 @@ from robustfit.threat_model import ThreatModel
 __all__ = ["load_robust_dataset", "save_robust_dataset"]
 
 CARD = "card.json"
+# Optional arrays: row numbers of the natural set.
+ROW_NUMBERS = ("sample_indices", "source_indices")
 LARGEST_CARD = 2**24  # bytes
 # A date that every file gets, so that the same set gives the same bytes.
 NO_DATE = (1980, 1, 1, 0, 0, 0)
@@ -123,9 +125,10 @@ def save_robust_dataset(
         X, y = robustifier.X_robust_, robustifier.y_robust_
         classes = getattr(robustifier, "classes_", classes)
         image_shape = getattr(robustifier, "image_shape_", image_shape)
-        if hasattr(robustifier, "sample_indices_"):
-            rows = np.asarray(robustifier.sample_indices_, dtype=np.int64)
-            arrays["sample_indices"] = rows
+        for name in ROW_NUMBERS:
+            if hasattr(robustifier, f"{name}_"):
+                rows = np.asarray(getattr(robustifier, f"{name}_"), dtype=np.int64)
+                arrays[name] = rows
     about |= {"description": str(description), "license": str(license_note)}
     X, targets, classes = _check_set(X, y, classes)
     shape = _check_shape(X, image_shape)
@@ -139,9 +142,12 @@ def _save(path, arrays, classes, card):
     card["checksums"]["card"] = card_checksum(card)
     with _replacing(path) as file:
         _write_archive(file, arrays, card)
-    return RobustDataset(
-        arrays["X"], arrays["y"], classes, card, arrays.get("sample_indices")
-    )
+    return _as_dataset(arrays, classes, card)
+
+
+def _as_dataset(arrays, classes, card):
+    rows = {name: arrays.get(name) for name in ROW_NUMBERS}
+    return RobustDataset(arrays["X"], arrays["y"], classes, card, **rows)
 
 
 def load_robust_dataset(path):
@@ -188,7 +194,7 @@ def load_robust_dataset(path):
         with zipfile.ZipFile(path) as archive:
             card = _read_card(archive)
             names = [n for n in card["checksums"] if n != "card"]
-            if not {"X", "y"} <= set(names) <= {"X", "y", "sample_indices"}:
+            if not {"X", "y"} <= set(names) <= {"X", "y", *ROW_NUMBERS}:
                 raise DatasetFormatError(f"The card names the arrays {sorted(names)}.")
             arrays = {name: _read_array(archive, name) for name in names}
     except (zipfile.BadZipFile, EOFError, zlib.error, RuntimeError) as error:
@@ -197,9 +203,7 @@ def load_robust_dataset(path):
         ) from error
     _verify(card, arrays)
     classes = _check_loaded(card, arrays)
-    return RobustDataset(
-        arrays["X"], arrays["y"], classes, card, arrays.get("sample_indices")
-    )
+    return _as_dataset(arrays, classes, card)
 
 
 def _check_path(path):

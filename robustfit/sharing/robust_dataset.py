@@ -23,10 +23,12 @@ class RobustDataset:
         note, what was measured, checksums.
     sample_indices : ndarray of shape (n_samples,) or None, default=None
         Row of the natural set that each row belongs to.
+    source_indices : ndarray of shape (n_samples,) or None, default=None
+        Row of the natural set whose image each row shows, where the method tells.
 
     Attributes
     ----------
-    X, targets, classes, card, sample_indices
+    X, targets, classes, card, sample_indices, source_indices
         As passed.
     y : ndarray of shape (n_samples,) or (n_samples, n_classes)
         The labels that an estimator is fitted with: of the natural set's type, or soft.
@@ -51,12 +53,15 @@ class RobustDataset:
 linf eps=0.1)
     """
 
-    def __init__(self, X, targets, classes, card, sample_indices=None):
+    def __init__(
+        self, X, targets, classes, card, sample_indices=None, source_indices=None
+    ):
         self.X = X
         self.targets = targets
         self.classes = classes
         self.card = card
         self.sample_indices = sample_indices
+        self.source_indices = source_indices
 
     @property
     def has_soft_labels(self):
