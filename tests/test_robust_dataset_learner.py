@@ -149,10 +149,12 @@ def test_the_radius_of_play_is_the_users(digits):
         (0.1, "linf", 0.0, 1.5),
         (0.2, "linf", 0.2, 1.5),
         (0.2, "l2", 0.2, 2.25),
-        (0.5, "l2", 0.2, 1.5),
+        (0.5, "l2", 0.2, 1.131),  # 0.2 of the range, times the root of 64 / 8 values
+        (1.0, "l2", 0.2, 1.0),
+        (0.4, "linf", 0.2, 1.0),
     ],
 )
-def test_small_budgets_reach_further_where_half_the_rows_play(
+def test_rows_that_play_reach_as_far_as_their_budget_lets_them(
     digits, monkeypatch, eps, norm, amplitude, factor
 ):
     X, y, _, _ = digits
@@ -164,7 +166,7 @@ def test_small_budgets_reach_further_where_half_the_rows_play(
     parameters = {"eps": eps, "norm": norm, "protocol": "fine-tune", "n_rounds": 2}
     auto = quick(**parameters).fit(X, y).X_robust_
     told = quick(**parameters, radius_factor=factor).fit(X, y).X_robust_
-    other = quick(**parameters, radius_factor=3.75 - factor).fit(X, y).X_robust_
+    other = quick(**parameters, radius_factor=factor + 0.25).fit(X, y).X_robust_
     assert auto.tobytes() == told.tobytes() != other.tobytes()
 
 

@@ -94,9 +94,10 @@ class RobustDatasetLearner(TrainingSetRewriter):
     n_steps : int, default=8
         Gradient steps that perturb the set in fictitious play.
     radius_factor : float or "auto", default="auto"
-        Radius of these perturbations over ``eps``. "auto" is 1.5, and 2.25 for budgets
-        below 0.15 of the range (l2: below 0.15 of the root of an eighth of the
-        features) where every second row plays. Worth tuning.
+        Radius of these perturbations over ``eps``. "auto" is 1.5 where all rows play.
+        Where every second one does, it is as large as keeps the radius within 0.3 of
+        the range (l2: 0.2 times the root of an eighth of the features), but 1 to 2.25.
+        Worth tuning.
     batch_size : int, default=128
     n_initializations : int, default=1
         Naturally trained nets, each of another initialisation, that the rounds of

@@ -26,9 +26,11 @@ from robustfit.dataset_learning.validation import Validation
 
 __all__ = ["may_play", "plan_steps"]
 
-# "auto": rows that play may move further than RADIUS_FACTOR where the budget is a small
-# share of the range and rows that do not play keep the set like natural images.
-WIDE_RADIUS_FACTOR, SMALL_BUDGET = 2.25, 0.15
+# "auto", where rows that do not play keep the set like natural images: the others move
+# as far as WIDEST_RADIUS_FACTOR budgets, but not beyond LARGEST_REACH where images of
+# other classes begin (a share of the range; l2: spread over an eighth of the values).
+WIDEST_RADIUS_FACTOR = 2.25
+LARGEST_REACH = {"linf": 0.3, "l2": 0.2}
 # Adversarial training of the teacher that gives soft labels: fewest and most epochs,
 # and the batches that a small set makes up for with more epochs.
 TEACHER_EPOCHS = (4, 60)
@@ -136,11 +138,12 @@ def _fictitious_play_steps(problem, learner):
 def _radius_factor(problem, learner, playing):
     if learner.radius_factor != "auto":
         return learner.radius_factor
-    budget = budget_per_value(
-        problem.threat_model, problem.image_shape, problem.value_range
-    )
-    is_wide = budget < SMALL_BUDGET and len(playing) < len(problem.x)
-    return WIDE_RADIUS_FACTOR if is_wide else RADIUS_FACTOR
+    if len(playing) == len(problem.x):
+        return RADIUS_FACTOR
+    given = problem.threat_model
+    budget = budget_per_value(given, problem.image_shape, problem.value_range)
+    factor = LARGEST_REACH[given.norm] / max(budget, 1e-12)
+    return round(min(max(factor, 1.0), WIDEST_RADIUS_FACTOR), 3)
 
 
 def _soft_label_steps(problem, learner):
