@@ -33,7 +33,7 @@ from robustfit.nets import LeNet5, default_classifier
 NETS = ("small-cnn", "wide-cnn", "lenet5", "mlp", "resnet18")
 SETS = (
     "natural", "noise", "adversarial-natural", "adversarial-robust",
-    "adversarial-trades", "learned", "learned-narrow", "learned-soft",
+    "adversarial-trades", "learned", "learned-radius-1.5", "learned-soft",
     "paper-algorithm-1",
 )  # fmt: skip
 # Of section 5.1: fine-tuning on any set starts from theta_0 with these.
@@ -151,7 +151,7 @@ class Workshop:
                 **given, estimator=trades_net(inner, norm, eps)
             ),
             "learned": lambda: RobustDatasetLearner(**learned),
-            "learned-narrow": lambda: RobustDatasetLearner(
+            "learned-radius-1.5": lambda: RobustDatasetLearner(
                 **learned, radius_factor=1.5
             ),
             "learned-soft": lambda: RobustDatasetLearner(**learned, soft_labels=True),

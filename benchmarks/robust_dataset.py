@@ -8,7 +8,7 @@ is a JSON file under ``benchmarks/results/robust_dataset/``; a run that is stopp
 on where it was, and the table (CSV and Markdown) is written anew after each cell.
 ``--data digits`` needs no file. Sets: the natural one; Gaussian noise; adversarial data
 of a natural, of a PGD-trained and of a TRADES classifier; the learned one (hard labels;
-"narrow", with ``radius_factor=1.5``; soft labels; the paper's literal Algorithm 1). A
+"radius-1.5": not the default radius of play; soft labels; the paper's literal Algorithm 1). A
 set is learned once for ``--net`` and kept as a file, whatever nets are trained on it.
 Protocols: ``scratch`` trains a net of another seed on the set alone; ``fine-tune``
 continues from theta_0, naturally trained on the natural set, with SGD 0.01, momentum
@@ -161,7 +161,7 @@ def paper_accuracy(cell):
     other |= cell["data"] == "cifar10" and cell["net"] != "resnet18"
     if cell["protocol"] == "scratch" or other or cell["consumer"] != cell["net"]:
         return ""
-    row = PAPER.get((cell["data"], cell["set"].removesuffix("-narrow")))
+    row = PAPER.get((cell["data"], cell["set"].removesuffix("-radius-1.5")))
     if row is None or cell["threat"] not in threats:
         return ""
     return row[threats.index(cell["threat"])]
