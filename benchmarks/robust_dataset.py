@@ -8,8 +8,8 @@ is a JSON file under ``benchmarks/results/robust_dataset/``; a run that is stopp
 on where it was, and the table (CSV and Markdown) is written anew after each cell.
 ``--data digits`` needs no file. Sets: the natural one; Gaussian noise; adversarial data
 of a natural, of a PGD-trained and of a TRADES classifier; the learned one (hard labels;
-"radius-1.5": not the default radius of play; soft labels; the paper's literal Algorithm 1). A
-set is learned once for ``--net`` and kept as a file, whatever nets are trained on it.
+with another radius of play; soft labels; the paper's literal Algorithm 1). A set is
+learned once for ``--net`` and kept as a file, whatever nets are trained on it.
 Protocols: ``scratch`` trains a net of another seed on the set alone; ``fine-tune``
 continues from theta_0, naturally trained on the natural set, with SGD 0.01, momentum
 0.9 and weight decay 5e-4 (section 5.1 of "Towards Robust Dataset Learning").
