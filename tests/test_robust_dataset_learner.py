@@ -164,10 +164,11 @@ def test_rows_that_play_reach_as_far_as_their_budget_lets_them(
         disturbance_steps, "default_disturbances", lambda *args: candidates
     )
     parameters = {"eps": eps, "norm": norm, "protocol": "fine-tune", "n_rounds": 2}
-    auto = quick(**parameters).fit(X, y).X_robust_
+    auto = quick(**parameters).fit(X, y)
     told = quick(**parameters, radius_factor=factor).fit(X, y).X_robust_
     other = quick(**parameters, radius_factor=factor + 0.25).fit(X, y).X_robust_
-    assert auto.tobytes() == told.tobytes() != other.tobytes()
+    assert auto.X_robust_.tobytes() == told.tobytes() != other.tobytes()
+    assert auto.history_[-1]["radius_factor"] == factor
 
 
 def test_candidates_are_judged_by_the_training_they_are_for(digits):

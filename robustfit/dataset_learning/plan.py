@@ -119,6 +119,7 @@ def _fictitious_play_steps(problem, learner):
     def play(n_round):
         def run(state, generator):
             playing = playing_rows(problem.x, state.history)
+            radius_factor = _radius_factor(problem, learner, playing)
             state.x_robust, state.player, measured = game.play_round(
                 state.x_robust,
                 state.player,
@@ -126,9 +127,10 @@ def _fictitious_play_steps(problem, learner):
                 generator,
                 playing=playing,
                 sources=state.sources,
-                radius_factor=_radius_factor(problem, learner, playing),
+                radius_factor=radius_factor,
             )
-            return {"round": n_round, "n_playing": len(playing), **measured}
+            told = {"n_playing": len(playing), "radius_factor": radius_factor}
+            return {"round": n_round, **told, **measured}
 
         return Step("fictitious-play", run)
 
