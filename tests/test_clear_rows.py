@@ -85,7 +85,7 @@ def test_auto_clears_large_hard_sets_for_scratch(
     digits, monkeypatch, parameters, clears
 ):
     X, y, _, _ = digits
-    monkeypatch.setattr(disturbance_steps, "SMALLEST_CLEARED", 200)
+    monkeypatch.setattr(disturbance_steps, "LARGE_SET", 200)
     monkeypatch.setattr(plan, "TEACHER_EPOCHS", (1, 1))
     fitted = learner(**parameters).fit(X[:200], y[:200])
     steps = [r["step"] for r in fitted.history_]

@@ -104,6 +104,23 @@ def test_a_later_candidate_has_to_win_clearly(scores, place):
     assert disturbance_steps._best_candidate(judged) == place
 
 
+@pytest.mark.parametrize(("n_large", "amplitude"), [(201, 0.2), (200, 0.4)])
+def test_in_large_sets_the_strong_pattern_has_to_be_beaten(
+    digits, monkeypatch, n_large, amplitude
+):
+    X, y, _, _ = digits
+    monkeypatch.setattr(disturbance_steps, "LARGE_SET", n_large)
+    monkeypatch.setattr(disturbance_steps, "WINNING_MARGIN", 2)  # none is beaten
+    learner = quick(n_candidates=4, unclear_fraction=0).fit(X[:200], y[:200])
+    chosen = learner.history_[-1]
+    assert (chosen["amplitude"], chosen["noise"]) == (amplitude, 0)
+
+
+def test_large_sets_of_vectors_start_from_the_first_noise():
+    candidates = default_disturbances(ThreatModel(eps=0.1), (64,), (0, 1))
+    assert disturbance_steps._candidate_to_beat(candidates, 10**6) == 0
+
+
 def test_no_epochs_of_the_papers_algorithm_leave_the_set_as_it_is(digits):
     X, y, _, _ = digits
     learner = quick(method="paper", n_meta_epochs=0)

@@ -141,13 +141,13 @@ def default_disturbances(threat_model, image_shape, value_range):
     budget = budget_per_value(threat_model, image_shape, value_range)
     if len(image_shape) != 3:
         return [Disturbance(0, 1, factor * budget) for factor in (2.0, 1.0, 3.0)]
-    pattern, twice = _patterned(budget), _patterned(2 * budget)
+    mild, strong = _patterned(budget), _patterned(2 * budget)
     candidates = [
-        Disturbance(*pattern),  # the mildest first: it is taken where none is judged
+        Disturbance(*mild),  # the mildest first: it is taken where none is judged
         Disturbance(0, 1, 2.5 * budget),
-        Disturbance(*twice),
-        Disturbance(*twice, budget),
-        Disturbance(*pattern, 2 * budget),
+        Disturbance(*strong),
+        Disturbance(*strong, budget),
+        Disturbance(*mild, 2 * budget),
     ]
     return list(dict.fromkeys(candidates))
 

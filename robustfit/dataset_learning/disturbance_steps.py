@@ -18,10 +18,11 @@ SMALLEST_SEARCH = 100
 # Natural plus robust accuracy by which a later candidate has to beat an earlier one:
 # less is within the noise of one training and of so few validation images.
 WINNING_MARGIN = 0.05
-# "auto": the share of rows that are replaced by clearer ones, and the rows from which
-# on it pays: nets do not learn the unclear images of smaller sets anyway.
+# From so many rows on, strong patterns and clear rows pay: smaller sets are hard enough
+# to learn without the former, and nets do not learn their unclear images anyway.
+LARGE_SET = 20_000
+# "auto": the share of the rows of large sets that are replaced by clearer ones.
 UNCLEAR_FRACTION = 0.05
-SMALLEST_CLEARED = 20_000
 
 
 def disturbance_steps(problem, learner, protocol):
@@ -54,7 +55,8 @@ def disturbance_steps(problem, learner, protocol):
 
     def choose(state):
         judged = [r for r in state.history if r["step"] == "disturbance-search"]
-        return candidates[_best_candidate(judged)] if judged else candidates[0]
+        first = _candidate_to_beat(candidates, len(problem.x))
+        return candidates[_best_candidate(judged, first)] if judged else candidates[0]
 
     def clear(state, generator):
         clarity = judge_clarity(
@@ -84,14 +86,24 @@ def _unclear_fraction(problem, learner, protocol):
     if learner.unclear_fraction != "auto":
         return learner.unclear_fraction
     pays = protocol == "scratch" and not learner.soft_labels
-    is_large = len(problem.x) >= SMALLEST_CLEARED
+    is_large = len(problem.x) >= LARGE_SET
     return UNCLEAR_FRACTION if pays and is_large else 0.0
 
 
-def _best_candidate(judged):
-    """Return the place of the winner: the first that no later one clearly beats."""
+def _candidate_to_beat(candidates, n_rows):
+    """Return its place: the mildest pattern's, in large sets the strongest one's.
+
+    The search sees SEARCH_ROWS rows, and more rows favour stronger patterns.
+    """
+    if n_rows < LARGE_SET:
+        return 0
+    return max(range(len(candidates)), key=lambda place: candidates[place].amplitude)
+
+
+def _best_candidate(judged, first=0):
+    """Return the place of the winner: ``first``, or what clearly beats it."""
     scores = [r["natural_accuracy"] + r["robust_accuracy"] for r in judged]
-    best = 0
+    best = first
     for place, score in enumerate(scores):
         if score > scores[best] + WINNING_MARGIN:
             best = place
