@@ -74,10 +74,13 @@ def test_the_set_tells_which_image_each_row_shows(digits):
 @pytest.mark.parametrize(
     ("parameters", "clears"),
     [
-        ({}, True),
-        ({"protocol": "fine-tune"}, False),
-        ({"soft_labels": True}, False),
-        ({"unclear_fraction": 0.0}, False),
+        ({"eps": 0.2}, True),
+        ({"eps": 0.1}, False),
+        ({"eps": 0.5, "norm": "l2"}, True),  # 0.18 of the range
+        ({"eps": 0.2, "norm": "l2"}, False),
+        ({"eps": 0.2, "protocol": "fine-tune"}, False),
+        ({"eps": 0.2, "soft_labels": True}, False),
+        ({"eps": 0.2, "unclear_fraction": 0.0}, False),
         ({"protocol": "fine-tune", "unclear_fraction": 0.1}, True),
     ],
 )
@@ -91,8 +94,8 @@ def test_auto_clears_large_hard_sets_for_scratch(
     steps = [r["step"] for r in fitted.history_]
     assert ("clear-rows" in steps) == clears
     assert (fitted.source_indices_ != fitted.sample_indices_).any() == clears
-    if parameters == {}:
-        small = learner().fit(X[:199], y[:199])
+    if parameters == {"eps": 0.2}:
+        small = learner(**parameters).fit(X[:199], y[:199])
         assert "clear-rows" not in [r["step"] for r in small.history_]
 
 

@@ -21,8 +21,10 @@ WINNING_MARGIN = 0.05
 # From so many rows on, strong patterns and clear rows pay: smaller sets are hard enough
 # to learn without the former, and nets do not learn their unclear images anyway.
 LARGE_SET = 20_000
-# "auto": the share of the rows of large sets that are replaced by clearer ones.
+# "auto": the share of the rows of large sets that are replaced by clearer ones, and the
+# budget (a share of the range) below which that costs more than it brings.
 UNCLEAR_FRACTION = 0.05
+SMALLEST_CLEARED_BUDGET = 0.15
 
 
 def disturbance_steps(problem, learner, protocol):
@@ -86,8 +88,9 @@ def _unclear_fraction(problem, learner, protocol):
     if learner.unclear_fraction != "auto":
         return learner.unclear_fraction
     pays = protocol == "scratch" and not learner.soft_labels
-    is_large = len(problem.x) >= LARGE_SET
-    return UNCLEAR_FRACTION if pays and is_large else 0.0
+    pays &= len(problem.x) >= LARGE_SET
+    pays &= problem.budget >= SMALLEST_CLEARED_BUDGET
+    return UNCLEAR_FRACTION if pays else 0.0
 
 
 def _candidate_to_beat(candidates, n_rows):

@@ -79,8 +79,9 @@ class RobustDatasetLearner(TrainingSetRewriter):
     unclear_fraction : float or "auto", default="auto"
         Share of the rows, those whose class is least clear to nets that have not seen
         them, that show another image of their class instead, in [0, 1). Where there are
-        disturbances. "auto" is 0.05 where it was found to pay, 20,000 rows and more
-        with hard labels for training from scratch, and 0 otherwise.
+        disturbances. "auto" is 0.05 where it was found to pay (20,000 rows and more
+        with hard labels, for training from scratch, budgets from 0.15 of the range on)
+        and 0 otherwise.
     n_candidates : int, default=5
         Disturbances that are compared.
     n_rounds : int, default=24

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
+from robustfit.dataset_learning.disturbance import budget_per_value
 from robustfit.threat_model import ThreatModel
 
 __all__ = ["LearningProblem", "LearningState", "Step"]
@@ -56,6 +57,11 @@ class LearningProblem:
             return self.threat_model.clip_range
         low, high = float(self.X_all.min()), float(self.X_all.max())
         return low, max(high, low + 1e-6)
+
+    @property
+    def budget(self):
+        """Budget of the adversary as a share of the range, a value."""
+        return budget_per_value(self.threat_model, self.image_shape, self.value_range)
 
     def as_images(self, x):
         """Return ``x`` as (n, C, H, W) where the image shape is known."""

@@ -12,7 +12,6 @@ import torch
 
 from robustfit._torch_bridge import to_tensor
 from robustfit.attacks import PGD
-from robustfit.dataset_learning.disturbance import budget_per_value
 from robustfit.dataset_learning.disturbance_steps import disturbance_steps
 from robustfit.dataset_learning.fictitious_play import (
     EPOCHS_CYCLE,
@@ -142,9 +141,8 @@ def _radius_factor(problem, learner, playing):
         return learner.radius_factor
     if len(playing) == len(problem.x):
         return RADIUS_FACTOR
-    given = problem.threat_model
-    budget = budget_per_value(given, problem.image_shape, problem.value_range)
-    factor = LARGEST_REACH[given.norm] / max(budget, 1e-12)
+    reach = LARGEST_REACH[problem.threat_model.norm]
+    factor = reach / max(problem.budget, 1e-12)
     return round(min(max(factor, 1.0), WIDEST_RADIUS_FACTOR), 3)
 
 
