@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -50,7 +51,7 @@ class LearningProblem:
         """The naturally trained net that is the learner's ``estimator_``."""
         return self.theta_0s[0]
 
-    @property
+    @cached_property
     def value_range(self):
         """Values that count as dark and bright."""
         if self.threat_model.clip_range is not None:
@@ -58,7 +59,7 @@ class LearningProblem:
         low, high = float(self.X_all.min()), float(self.X_all.max())
         return low, max(high, low + 1e-6)
 
-    @property
+    @cached_property
     def budget(self):
         """Budget of the adversary as a share of the range, a value."""
         return budget_per_value(self.threat_model, self.image_shape, self.value_range)
