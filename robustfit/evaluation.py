@@ -74,16 +74,24 @@ class AttackResult:
     >>> net = torch.nn.Linear(2, 2, bias=False)
     >>> _ = torch.nn.init.eye_(net.weight)
     >>> result = attack_estimator(net, [[0.1, 0.9], [0.4, 0.6]], [1, 1], eps=0.2)
-    >>> type(result).__name__, result.robust.tolist()
-    ('AttackResult', [True, False])
-    >>> result.natural_accuracy, result.robust_accuracy
-    (1.0, 0.5)
+    >>> result
+    AttackResult(n_samples=2, natural_accuracy=1.000, robust_accuracy=0.500)
+    >>> result.robust.tolist()
+    [True, False]
     """
 
     X_adv: np.ndarray
     natural_correct: np.ndarray
     robust: np.ndarray
     robust_after: dict = field(default_factory=dict)
+
+    def __repr__(self):
+        told = {
+            "natural_accuracy": self.natural_accuracy,
+            "robust_accuracy": self.robust_accuracy,
+        } | {f"after {name}": kept.mean() for name, kept in self.robust_after.items()}
+        shares = ", ".join(f"{name}={share:.3f}" for name, share in told.items())
+        return f"AttackResult(n_samples={len(self.robust)}, {shares})"
 
     @property
     def natural_accuracy(self):

@@ -1,10 +1,13 @@
-"""Small embedded data and nets that every test file may use."""
+"""Small embedded data, nets and an interruption that every test file may use."""
+
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
 import torch
 from sklearn.datasets import load_digits
 
+from robustfit import RobustDatasetLearner
 from robustfit.nets import default_classifier
 
 
@@ -28,3 +31,23 @@ def fitted_net(digits):
 def net():
     """An unfitted skorch net for 1x8x8 images, trained in a second."""
     return default_classifier((1, 8, 8), 10, max_epochs=40)
+
+
+@pytest.fixture
+def fail_at():
+    """A context in which a learner of sets raises instead of the step of a number."""
+
+    @contextmanager
+    def failing(step_number, error):
+        run_step = RobustDatasetLearner._run_step
+
+        def run_or_fail(self, step, state, generator, n_steps):
+            if len(state.history) == step_number:
+                raise error
+            run_step(self, step, state, generator, n_steps)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(RobustDatasetLearner, "_run_step", run_or_fail)
+            yield
+
+    return failing

@@ -77,6 +77,8 @@ def test_robust_after_each_attack_only_falls(digits, fitted_net):
     counts = [after.sum() for after in result.robust_after.values()]
     assert counts == sorted(counts, reverse=True)
     assert counts[-1] == result.robust.sum()
+    assert "\n" not in repr(result)
+    assert f"fab-t={counts[2] / 10:.3f}" in repr(result)
 
 
 @pytest.mark.parametrize("n_classes", [2, 3])

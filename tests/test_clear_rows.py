@@ -112,30 +112,17 @@ def test_rows_that_play_show_the_same_images(digits):
     assert np.abs(own.X_robust_ - X[:200]).max((1, 2, 3))[moved].max() <= 0.225 + 1e-6
 
 
-def test_a_resumed_fit_remembers_the_images(digits, tmp_path):
+def test_a_resumed_fit_remembers_the_images(digits, tmp_path, fail_at):
     X, y, _, _ = digits
     parameters = {"protocol": "fine-tune", "unclear_fraction": 0.2, "n_rounds": 3}
     whole = learner(**parameters).fit(X[:150], y[:150])
     stopped = learner(**parameters, checkpoint=tmp_path)
-    stopped._run_step = stop_after(stopped._run_step, 4)
-    with pytest.raises(KeyboardInterrupt):
+    with fail_at(4, KeyboardInterrupt()), pytest.raises(KeyboardInterrupt):
         stopped.fit(X[:150], y[:150])
     resumed = learner(**parameters, checkpoint=tmp_path).fit(X[:150], y[:150])
     assert len(resumed.history_) == len(whole.history_)
     assert resumed.X_robust_.tobytes() == whole.X_robust_.tobytes()
     np.testing.assert_array_equal(resumed.source_indices_, whole.source_indices_)
-
-
-def stop_after(run_step, n_steps):
-    """Return ``run_step`` that is interrupted after a number of steps."""
-    steps = iter(range(n_steps))
-
-    def run(*args):
-        if next(steps, None) is None:
-            raise KeyboardInterrupt
-        run_step(*args)
-
-    return run
 
 
 @pytest.mark.parametrize("value", [-0.1, 1.0, "some"])

@@ -359,7 +359,7 @@ def test_stops_and_keeps_the_best_set(digits, monkeypatch, n_iter_no_change):
     np.testing.assert_array_equal(learner.X_robust_, sets[1])
 
 
-def test_a_stopped_fit_resumes_as_stopped(digits, tmp_path, monkeypatch):
+def test_a_stopped_fit_resumes_as_stopped(digits, tmp_path, monkeypatch, fail_at):
     X, y, _, _ = digits
     scores = iter([0.3, 0.2, 0.1])
     monkeypatch.setattr(
@@ -369,10 +369,9 @@ def test_a_stopped_fit_resumes_as_stopped(digits, tmp_path, monkeypatch):
     )
     learner = quick(method="paper", n_meta_epochs=9, validation_fraction=0.2,
                     n_iter_no_change=1, checkpoint=tmp_path)  # fmt: skip
-    with monkeypatch.context() as patch:
-        fail_at(patch, 4, Interrupt())  # before the best set is put back
-        with pytest.raises(Interrupt):
-            learner.fit(X[:50], y[:50])
+    # before the best set is put back
+    with fail_at(4, Interrupt()), pytest.raises(Interrupt):
+        learner.fit(X[:50], y[:50])
     resumed = clone(learner).fit(X[:50], y[:50])
     assert [r["step"] for r in resumed.history_][4:] == ["keep-best"]
     assert (resumed.X_robust_ != learner.X_robust_).any()
@@ -416,29 +415,16 @@ class Interrupt(Exception):
     pass
 
 
-def fail_at(monkeypatch, step_number, error):
-    original = learner_module.RobustDatasetLearner._run_step
-
-    def failing(self, step, state, generator, n_steps):
-        if len(state.history) == step_number:
-            raise error
-        original(self, step, state, generator, n_steps)
-
-    monkeypatch.setattr(learner_module.RobustDatasetLearner, "_run_step", failing)
-
-
 @pytest.mark.parametrize("parameters", [{}, {"protocol": "fine-tune"}, PLAY])
 def test_resumes_where_it_stopped_with_the_same_bytes(
-    digits, tmp_path, monkeypatch, parameters
+    digits, tmp_path, fail_at, parameters
 ):
     X, y, _, _ = digits
     X, y = X[:120], y[:120]
     expected = quick(**parameters, n_candidates=2).fit(X, y)
     learner = quick(**parameters, n_candidates=2, checkpoint=str(tmp_path))
-    with monkeypatch.context() as patch:
-        fail_at(patch, 2, KeyboardInterrupt())
-        with pytest.raises(KeyboardInterrupt):
-            learner.fit(X, y)
+    with fail_at(2, KeyboardInterrupt()), pytest.raises(KeyboardInterrupt):
+        learner.fit(X, y)
     assert len(learner.history_) == 2
     assert learner.X_robust_.shape == X.shape  # the last good state is kept
     resumed = clone(learner).fit(X, y)
@@ -452,13 +438,11 @@ def test_resumes_where_it_stopped_with_the_same_bytes(
     assert not list(tmp_path.glob("*.tmp"))
 
 
-def test_resumes_without_a_seed(digits, tmp_path, monkeypatch):
+def test_resumes_without_a_seed(digits, tmp_path, fail_at):
     X, y, _, _ = digits
     learner = quick(random_state=None, **PLAY, checkpoint=tmp_path)
-    with monkeypatch.context() as patch:
-        fail_at(patch, 1, Interrupt())
-        with pytest.raises(Interrupt):
-            learner.fit(X[:100], y[:100])
+    with fail_at(1, Interrupt()), pytest.raises(Interrupt):
+        learner.fit(X[:100], y[:100])
     resumed = clone(learner).fit(X[:100], y[:100])
     assert resumed.history_[0] == learner.history_[0]
 
