@@ -230,8 +230,16 @@ def test_penultimate_features_leave_the_module_as_it_was():
 
 
 def test_a_model_without_linear_layers_is_named():
-    with pytest.raises(TypeError, match="ran no torch"):
+    with pytest.raises(TypeError, match="Name the layer"):
         PenultimateFeatures(nn.ReLU())(torch.zeros(1, 2))
+
+
+def test_another_layer_by_name():
+    module = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2), nn.ReLU())
+    x = torch.randn(5, 3, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(PenultimateFeatures(module, layer="0")(x), module[0](x))
+    with pytest.raises(ValueError, match="no submodule"):
+        PenultimateFeatures(module, layer="9")
 
 
 # --- the display -------------------------------------------------------------------

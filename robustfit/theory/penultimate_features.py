@@ -1,9 +1,7 @@
 """What a fitted net's last layer sees, as a function of the net's input."""
 
-from torch import nn
-
+from robustfit._representation import Representation
 from robustfit._torch_bridge import eval_mode
-from robustfit.torch_classifier import as_torch
 
 __all__ = ["PenultimateFeatures"]
 
@@ -14,14 +12,19 @@ class PenultimateFeatures:
     Parameters
     ----------
     estimator : fitted classifier
-        Anything :func:`robustfit.as_torch` takes whose last layer is linear.
+        Anything :func:`robustfit.as_torch` takes.
+    layer : str or None, default=None
+        Name of a submodule of the net, as in ``named_modules()``, whose output is taken
+        instead. None needs a net whose last layer is linear.
 
     Raises
     ------
     NotDifferentiableError
         If the estimator has no differentiable form.
+    ValueError
+        If ``layer`` names no submodule, or, when called, one that is not run.
     TypeError
-        When called, if no linear layer was run.
+        When called, if ``layer`` is None and no linear layer returns the logits.
 
     Examples
     --------
@@ -35,28 +38,11 @@ class PenultimateFeatures:
     torch.Size([5, 16])
     """
 
-    def __init__(self, estimator):
-        classifier = as_torch(estimator)
-        self.module = classifier.module
-        self.device = classifier.device
+    def __init__(self, estimator, layer=None):
+        self.representation = Representation(estimator, layer)
+        self.device = self.representation.device
 
     def __call__(self, x):
         """Return the features (n_samples, n_features) of the tensor ``x``."""
-        seen = []
-        handles = [
-            layer.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
-            for layer in self.module.modules()
-            if isinstance(layer, nn.Linear)
-        ]
-        try:
-            with eval_mode(self.module):
-                self.module(x)
-        finally:
-            for handle in handles:
-                handle.remove()
-        if not seen:
-            raise TypeError(
-                "The model ran no torch.nn.Linear layer, so it has no penultimate "
-                "features. Pass the features as a function of the input instead."
-            )
-        return seen[-1].flatten(1)
+        with eval_mode(self.representation.module):
+            return self.representation(x)
