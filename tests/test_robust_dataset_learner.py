@@ -148,6 +148,21 @@ def test_every_second_row_plays_and_all_where_noise_is_best(
     assert learner.history_[1]["n_playing"] == len(X) // (2 if amplitude else 1)
 
 
+@pytest.mark.parametrize("noise", [0.0, 0.1])
+def test_rows_that_play_carry_the_noise_of_the_others(digits, monkeypatch, noise):
+    X, y, _, _ = digits
+    candidates = [Disturbance(0.2, 1.0, noise, mixed=True)]
+    monkeypatch.setattr(
+        disturbance_steps, "default_disturbances", lambda *args: candidates
+    )
+    parameters = {"eps": 0.05, "norm": "linf", "radius_factor": 1.0, "n_rounds": 2}
+    learner = quick(**parameters, protocol="fine-tune").fit(X, y)
+    moved = (learner.X_robust_ - X)[::2]
+    assert (np.abs(moved).max() > 0.05 + 1e-6) == (noise > 0)
+    inside = (X[::2] > 0.3) & (X[::2] < 0.7)  # hardly ever clipped
+    assert noise <= moved[inside].std() < np.hypot(noise, 0.05)
+
+
 def test_the_radius_of_play_is_the_users(digits):
     X, y, _, _ = digits
     X, y = X[:100], y[:100]
@@ -555,6 +570,20 @@ def test_disturbance_by_hand(monkeypatch):
     torch.testing.assert_close(disturbed, expected)
 
 
+def test_a_mixed_row_has_the_pattern_or_the_noise(monkeypatch):
+    monkeypatch.setattr(disturbance, "draw_patterns", lambda x, g: torch.ones_like(x))
+    x = torch.zeros(400, 1, 5, 5)
+    generator = torch.Generator().manual_seed(0)
+    mixed = Disturbance(0.4, 1.0, 0.1, mixed=True).apply(x, (0, 1), generator)
+    patterned = (mixed == 0.4).all((1, 2, 3))
+    assert 160 < patterned.sum() < 240
+    assert abs(mixed[~patterned].mean()) < 0.01  # no pattern
+    assert mixed[~patterned].std() == pytest.approx(0.1, rel=0.05)
+    grey = Disturbance(0.4, 0.5, 0.1, mixed=True)
+    vectors = grey.apply(torch.eye(2), (0, 1), generator)
+    assert vectors.shape == (2, 2)
+
+
 def test_contrast_shrinks_towards_the_background():
     x = torch.tensor([[2.0, 2.0, 2.0, 4.0]])
     half = Disturbance(0.0, 0.5).apply(x, (0, 4), None)
@@ -597,6 +626,18 @@ def test_disturbances_grow_with_the_budget():
         )
         assert max(c.noise for c in small) < max(c.noise for c in large)
         assert any(c.amplitude == 0 and c.contrast == 1 for c in small[:3])
+
+
+def test_l2_mixes_patterns_and_noise():
+    given = ThreatModel("l2", 2.0), (1, 28, 28), (0, 1)
+    candidates = default_disturbances(*given)
+    mixed = [c for c in candidates if c.mixed]
+    assert len(mixed) == 1
+    assert not any(c.mixed for c in default_disturbances(ThreatModel(), *given[1:]))
+    assert mixed[0].noise == pytest.approx(2 * 2.0 / np.sqrt(784 / 8))
+    beaten = disturbance_steps._candidate_to_beat(candidates, 20_000)
+    assert candidates[beaten] == mixed[0]  # as strong a pattern as the mildest has
+    assert disturbance_steps._candidate_to_beat(candidates, 400) == 0
 
 
 def test_perturbation_reaches_its_target_within_the_ball():

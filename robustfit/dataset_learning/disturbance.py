@@ -38,11 +38,15 @@ class Disturbance:
         background of most images), in (0, 1].
     noise : float, default=0.0
         Standard deviation of white Gaussian noise.
+    mixed : bool, default=False
+        Give each row either the pattern or the noise, by the toss of a coin, instead
+        of both.
     """
 
     amplitude: float = 0.4
     contrast: float = 0.65
     noise: float = 0.0
+    mixed: bool = False
 
     def apply(self, x, value_range, generator):
         """Return a disturbed copy of ``x``.
@@ -63,13 +67,18 @@ class Disturbance:
         low, high = value_range
         scaled = (x - low) / (high - low)
         background = scaled.median()
+        amplitude, noise = self.amplitude, self.noise
+        if self.mixed:
+            shape = (len(x), *[1] * (x.ndim - 1))
+            coin = torch.rand(shape, generator=generator, device=x.device) < 0.5
+            amplitude, noise = amplitude * coin, noise * ~coin
         if self.amplitude > 0:
-            dimming = self.amplitude * draw_patterns(scaled, generator)
-            brightening = self.amplitude * draw_patterns(scaled, generator)
+            dimming = amplitude * draw_patterns(scaled, generator)
+            brightening = amplitude * draw_patterns(scaled, generator)
             scaled = scaled * (1 - dimming) + (1 - scaled) * brightening
         scaled = background + (scaled - background) * self.contrast
         if self.noise > 0:
-            scaled = scaled + self.noise * torch.randn(
+            scaled = scaled + noise * torch.randn(
                 x.shape, generator=generator, device=x.device, dtype=x.dtype
             )
         return low + (high - low) * scaled
@@ -142,10 +151,13 @@ def default_disturbances(threat_model, image_shape, value_range):
     if len(image_shape) != 3:
         return [Disturbance(0, 1, factor * budget) for factor in (2.0, 1.0, 3.0)]
     mild, strong = _patterned(budget), _patterned(2 * budget)
+    strongest = Disturbance(*strong)
+    if threat_model.norm == "l2":  # where half of the rows are better off with noise
+        strongest = Disturbance(*strong, 2 * budget, mixed=True)
     candidates = [
         Disturbance(*mild),  # the mildest first: it is taken where none is judged
         Disturbance(0, 1, 2.5 * budget),
-        Disturbance(*strong),
+        strongest,
         Disturbance(*strong, budget),
         Disturbance(*mild, 2 * budget),
     ]

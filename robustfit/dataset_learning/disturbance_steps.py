@@ -100,7 +100,8 @@ def _candidate_to_beat(candidates, n_rows):
     """
     if n_rows < LARGE_SET:
         return 0
-    return max(range(len(candidates)), key=lambda place: candidates[place].amplitude)
+    strength = [(c.amplitude, c.mixed) for c in candidates]
+    return strength.index(max(strength))
 
 
 def _best_candidate(judged, first=0):

@@ -91,13 +91,14 @@ class FictitiousPlay:
         playing=None,
         sources=None,
         radius_factor=RADIUS_FACTOR,
+        finish=None,
     ):
         """Answer ``player`` on some of the rows ``playing`` (None: of all rows).
 
         ``sources`` are the rows of ``x`` whose natural images the rows show; None is
         each its own. They are perturbed by up to ``radius_factor`` times the budget to
-        withstand. Returns the set, the net that is then trained on all of it, and a
-        record.
+        withstand, and ``finish(x, generator)`` is what the set shows then. Returns the
+        set, the net that is then trained on all of it, and a record.
         """
         given = self.threat_model
         reach = ThreatModel(given.norm, radius_factor * given.eps, given.clip_range)
@@ -115,13 +116,14 @@ class FictitiousPlay:
         with eval_mode(player):
             for batch in batch_slices(n_rows, self.batch_size):
                 i = rows[batch]
-                x_robust[i] = perturb_towards(
+                answer = perturb_towards(
                     player,
                     self.x[i if sources is None else sources[i]],
                     target[batch],
                     reach,
                     n_steps=self.n_steps,
                 )
+                x_robust[i] = answer if finish is None else finish(answer, generator)
         perturbed = time.perf_counter()
         turn, place = divmod(n_round, len(self.theta_0s))
         player = copy.deepcopy(self.theta_0s[place])

@@ -6,13 +6,17 @@ after each; a step draws from a generator of its own, so resuming changes nothin
 
 import copy
 import math
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import torch
 
 from robustfit._torch_bridge import to_tensor
 from robustfit.attacks import PGD
-from robustfit.dataset_learning.disturbance_steps import disturbance_steps
+from robustfit.dataset_learning.disturbance import Disturbance
+from robustfit.dataset_learning.disturbance_steps import (
+    apply_disturbance,
+    disturbance_steps,
+)
 from robustfit.dataset_learning.fictitious_play import (
     EPOCHS_CYCLE,
     RADIUS_FACTOR,
@@ -76,15 +80,35 @@ def may_play(method, protocol):
     )
 
 
-def playing_rows(x, history):
+def playing_rows(x, disturbance):
     """Return the rows that play: every second one, the others stay disturbed.
 
     All rows where none is disturbed, or where no pattern did better than noise: nets
     that are fine-tuned on noise gain little from it.
     """
-    chosen = next((r for r in history if r["step"] == "disturb"), {"amplitude": 0})
-    step = 2 if chosen["amplitude"] > 0 else 1
+    step = 2 if disturbance is not None and disturbance.amplitude > 0 else 1
     return torch.arange(0, len(x), step, device=x.device)
+
+
+def _chosen_disturbance(history):
+    """Return the disturbance of the rows that do not play, None if there is none."""
+    record = next((r for r in history if r["step"] == "disturb"), None)
+    if record is None:
+        return None
+    names = (field.name for field in fields(Disturbance))
+    return Disturbance(**{name: record[name] for name in names if name in record})
+
+
+def _noise_on_played_rows(problem, disturbance):
+    """Return what lays the noise of the other rows over those that have answered.
+
+    Without it, nets that are fine-tuned for long on a set against large l2 budgets are
+    not robust any more.
+    """
+    if disturbance is None or 0 in (disturbance.amplitude, disturbance.noise):
+        return None
+    noise = Disturbance(0, 1, disturbance.noise)
+    return lambda x, generator: apply_disturbance(problem, noise, x, generator)
 
 
 def _with_validation(steps, problem, learner):
@@ -117,7 +141,8 @@ def _fictitious_play_steps(problem, learner):
 
     def play(n_round):
         def run(state, generator):
-            playing = playing_rows(problem.x, state.history)
+            disturbance = _chosen_disturbance(state.history)
+            playing = playing_rows(problem.x, disturbance)
             radius_factor = _radius_factor(problem, learner, playing)
             state.x_robust, state.player, measured = game.play_round(
                 state.x_robust,
@@ -127,6 +152,7 @@ def _fictitious_play_steps(problem, learner):
                 playing=playing,
                 sources=state.sources,
                 radius_factor=radius_factor,
+                finish=_noise_on_played_rows(problem, disturbance),
             )
             told = {"n_playing": len(playing), "radius_factor": radius_factor}
             return {"round": n_round, **told, **measured}
