@@ -64,8 +64,9 @@ class RobustDatasetLearner(TrainingSetRewriter):
         that are trained on them, as ``protocol`` says, are on other images.
         "fictitious-play": answers to the inner net, naturally fine-tuned on the set
         again and again, then ``n_meta_epochs`` of Algorithm 1; only for fine-tuning.
-        "default": disturbances; for fine-tuning, every second row then plays instead
-        (every row where noise alone is the best disturbance: vectors, tiny images).
+        "default": disturbances; for fine-tuning, every second row then plays instead,
+        under the noise of the others if they have any (every row plays, without it,
+        where noise alone is the best disturbance: vectors, tiny images).
         "paper": Algorithm 1 of the paper alone, with its constants (beta 0.5/255, gamma
         0.01, PGD-20 of step eps/10).
     fraction : float, default=1.0
