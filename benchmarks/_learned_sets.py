@@ -26,9 +26,9 @@ from robustfit import (
     load_robust_dataset,
     save_robust_dataset,
 )
-from robustfit._torch_bridge import draw_seed, seeded_torch
-from robustfit.dataset_learning.row_selection import select_rows
+from robustfit._utils.torch_bridge import draw_seed, seeded_torch
 from robustfit.nets import LeNet5, default_classifier
+from robustfit.robustifiers.dataset_learning.row_selection import select_rows
 
 NETS = ("small-cnn", "wide-cnn", "lenet5", "mlp", "resnet18")
 SETS = (
@@ -191,9 +191,12 @@ def trades_net(net, norm, eps):
 def recipe():
     """Return a hash of the code that learns sets."""
     root = Path(robustfit.__file__).parent
-    files = [*sorted((root / "dataset_learning").glob("*.py"))]
-    files += sorted((root / "adversarial_training").glob("*.py"))
-    files += [root / "adversarial_dataset.py", root / "nets" / "default.py"]
+    folders = (
+        root / "robustifiers" / "dataset_learning",
+        root / "classifiers" / "adversarial_training",
+    )
+    files = [path for folder in folders for path in sorted(folder.glob("*.py"))]
+    files += [root / "robustifiers" / "baselines.py", root / "nets" / "default.py"]
     digest = hashlib.sha256(b"".join(path.read_bytes() for path in files))
     return digest.hexdigest()[:8]
 

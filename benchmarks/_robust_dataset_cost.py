@@ -42,7 +42,7 @@ from _learned_sets import (
 
 import robustfit
 from robustfit import RobustDatasetLearner, ThreatModel, as_torch, attack_estimator
-from robustfit._torch_bridge import (
+from robustfit._utils.torch_bridge import (
     batch_slices,
     draw_seed,
     make_generator,
@@ -50,9 +50,14 @@ from robustfit._torch_bridge import (
     to_tensor,
 )
 from robustfit.attacks import PGD
-from robustfit.dataset_learning.fictitious_play import EPOCHS_CYCLE, FictitiousPlay
-from robustfit.dataset_learning.meta_gradient import MetaGradient
-from robustfit.dataset_learning.robust_teacher import train_adversarially
+from robustfit.classifiers.adversarial_training.module_training import (
+    train_adversarially,
+)
+from robustfit.robustifiers.dataset_learning.fictitious_play import (
+    EPOCHS_CYCLE,
+    FictitiousPlay,
+)
+from robustfit.robustifiers.dataset_learning.meta_gradient import MetaGradient
 
 RESULTS = Path(__file__).parent / "results" / "robust_dataset_cost"
 # Epochs of PGD training that are tried, shortest first.

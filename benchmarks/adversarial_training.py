@@ -37,7 +37,7 @@ from torch import nn
 
 import robustfit
 from robustfit import AdversarialClassifier, attack_estimator
-from robustfit._torch_bridge import eval_mode, to_tensor
+from robustfit._utils.torch_bridge import eval_mode, to_tensor
 from robustfit.attacks._losses import ATTACK_LOSSES
 from robustfit.nets import LeNet5, ResNet18, SmallCNN, default_classifier
 from robustfit.threat_model import ThreatModel

@@ -36,9 +36,9 @@ from torch import nn
 
 import robustfit
 from robustfit import ThreatModel, as_torch, attack_estimator
-from robustfit._fast_model import fast_copy
 from robustfit.attacks import PGD, AutoAttack
 from robustfit.nets import SmallCNN
+from robustfit.sklearn_to_torch.fast_copy import fast_copy
 
 try:
     import torchattacks

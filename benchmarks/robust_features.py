@@ -52,10 +52,12 @@ from robustfit import (
     as_torch,
     attack_estimator,
 )
-from robustfit._fast_model import fast_copy
-from robustfit._representation_inversion import RepresentationInversion
-from robustfit._torch_bridge import eval_mode
+from robustfit._utils.torch_bridge import eval_mode
 from robustfit.nets import ResNet18, SmallCNN, default_classifier
+from robustfit.robustifiers.features.representation_inversion import (
+    RepresentationInversion,
+)
+from robustfit.sklearn_to_torch.fast_copy import fast_copy
 from robustfit.threat_model import ThreatModel
 
 RESULTS = Path(__file__).parent / "results" / "robust_features"

@@ -4,21 +4,33 @@ Robustifiers rewrite a training set so that a net naturally trained on it is rob
 scorers attack a fitted estimator and report what survives.
 """
 
-from robustfit import _differentiable_sklearn  # noqa: F401  (registers with as_torch)
-from robustfit.adversarial_dataset import AdversarialDataset, NoisyDataset
-from robustfit.adversarial_relabeler import AdversarialRelabeler
-from robustfit.adversarial_training import AdversarialClassifier, AdversarialNet
-from robustfit.black_box import as_black_box
-from robustfit.dataset_diagnostics import (
-    PixelHistogramDisplay,
-    inter_class_distance,
-    perturbable_volume,
-    pixel_histogram,
+from robustfit import sklearn_to_torch  # noqa: F401  (registers with as_torch)
+from robustfit.classifiers.adversarial_training import (
+    AdversarialClassifier,
+    AdversarialNet,
 )
-from robustfit.dataset_learning import RobustDatasetLearner
-from robustfit.displays import SecurityCurveDisplay
-from robustfit.distillation import AdvKIPDistiller, KIPDistiller
-from robustfit.evaluation import AttackResult, attack_estimator, robust_accuracy_score
+from robustfit.classifiers.kernel_classifier import KernelRegressionClassifier
+from robustfit.evaluation.attacking import (
+    AttackResult,
+    attack_estimator,
+    robust_accuracy_score,
+)
+from robustfit.evaluation.curve import (
+    SecurityCurve,
+    minimal_distances,
+    security_curve,
+)
+from robustfit.evaluation.curve_display import SecurityCurveDisplay
+from robustfit.evaluation.masking import (
+    GradientMaskingReport,
+    MaskingCheck,
+    check_gradient_masking,
+)
+from robustfit.evaluation.scorers import (
+    PredictionRobustnessReport,
+    RobustAccuracyScorer,
+    RobustnessReport,
+)
 from robustfit.image_transforms import (
     BinarizeImages,
     EdgeImages,
@@ -27,47 +39,49 @@ from robustfit.image_transforms import (
     ScaleContrast,
     SmoothImages,
 )
-from robustfit.input_distribution_studies import (
+from robustfit.input_distribution.diagnostics import (
+    PixelHistogramDisplay,
+    inter_class_distance,
+    perturbable_volume,
+    pixel_histogram,
+)
+from robustfit.input_distribution.studies import (
     robustness_by_training_size,
     robustness_by_transform,
     robustness_by_width,
 )
-from robustfit.kernel_classifier import KernelRegressionClassifier
-from robustfit.loss_landscape_display import LossLandscapeDisplay
-from robustfit.masking import (
-    GradientMaskingReport,
-    MaskingCheck,
-    check_gradient_masking,
-)
-from robustfit.robust_features import (
-    NonRobustFeatureExtractor,
-    RobustFeatureExtractor,
-)
-from robustfit.robustified_classifier import (
-    RobustifiedClassifier,
-    RobustSampler,
-    as_sampler,
-)
-from robustfit.robustness_curve_displays import (
+from robustfit.input_distribution.study_displays import (
     TrainingSizeRobustnessDisplay,
     TransformRobustnessDisplay,
     WidthRobustnessDisplay,
 )
-from robustfit.saliency import SaliencyDisplay
-from robustfit.scorers import (
-    PredictionRobustnessReport,
-    RobustAccuracyScorer,
-    RobustnessReport,
+from robustfit.inspection.loss_landscape_display import LossLandscapeDisplay
+from robustfit.inspection.saliency import SaliencyDisplay
+from robustfit.inspection.transferability import Transferability, transferability_matrix
+from robustfit.inspection.transferability_display import TransferabilityDisplay
+from robustfit.robustifiers.baselines import AdversarialDataset, NoisyDataset
+from robustfit.robustifiers.dataset_learning import RobustDatasetLearner
+from robustfit.robustifiers.distillation import AdvKIPDistiller, KIPDistiller
+from robustfit.robustifiers.features.adversarial_relabeler import AdversarialRelabeler
+from robustfit.robustifiers.features.robust_features import (
+    NonRobustFeatureExtractor,
+    RobustFeatureExtractor,
 )
-from robustfit.security_curve import (
-    SecurityCurve,
-    minimal_distances,
-    security_curve,
+from robustfit.robustifiers.robustified_classifier import (
+    RobustifiedClassifier,
+    RobustSampler,
+    as_sampler,
 )
 from robustfit.sharing import (
     RobustDataset,
     load_robust_dataset,
     save_robust_dataset,
+)
+from robustfit.sklearn_to_torch.black_box import as_black_box
+from robustfit.sklearn_to_torch.torch_classifier import (
+    TorchClassifier,
+    as_torch,
+    transformer_as_torch,
 )
 from robustfit.theory import (
     FeatureUsefulnessDisplay,
@@ -75,9 +89,6 @@ from robustfit.theory import (
     RobustGaussianDisplay,
 )
 from robustfit.threat_model import ThreatModel
-from robustfit.torch_classifier import TorchClassifier, as_torch, transformer_as_torch
-from robustfit.transferability import Transferability, transferability_matrix
-from robustfit.transferability_display import TransferabilityDisplay
 
 __version__ = "0.1.0"
 

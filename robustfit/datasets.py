@@ -7,7 +7,7 @@ import numpy as np
 from scipy import stats
 from sklearn.utils import check_random_state
 
-from robustfit.theory._checks import (
+from robustfit._utils.argument_checks import (
     check_covariance,
     check_integer,
     check_number,

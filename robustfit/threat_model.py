@@ -12,8 +12,12 @@ from numbers import Real
 import numpy as np
 import torch
 
-from robustfit._projections import onto_hyperplane_in_box, onto_l1_ball_in_box
-from robustfit._sample_random import SampleGenerator, sample_normal, sample_uniform
+from robustfit._utils.projections import onto_hyperplane_in_box, onto_l1_ball_in_box
+from robustfit._utils.sample_random import (
+    SampleGenerator,
+    sample_normal,
+    sample_uniform,
+)
 from robustfit.exceptions import AttackBudgetError, PixelRangeError
 
 __all__ = ["ThreatModel"]

@@ -19,7 +19,7 @@ from robustfit import (
     attack_estimator,
     robust_accuracy_score,
 )
-from robustfit.adversarial_training.training_loop import TrainingLoop
+from robustfit.classifiers.adversarial_training.training_loop import TrainingLoop
 from robustfit.exceptions import (
     CollapsedTrainingWarning,
     ImageShapeError,
@@ -258,7 +258,10 @@ def test_the_weights_before_the_jump_are_kept(data):
             return measured
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("robustfit.adversarial_training.classifier.TrainingLoop", Jumping)
+        patch.setattr(
+            "robustfit.classifiers.adversarial_training.classifier.TrainingLoop",
+            Jumping,
+        )
         stopped.fit(X, y)
     assert stopped.eps_ == pytest.approx(0.03)
     assert_same_weights(grown, stopped)

@@ -9,18 +9,18 @@ from skorch.helper import predefined_split
 from torch import nn
 
 from robustfit import AdversarialNet, ThreatModel
-from robustfit.adversarial_training.eps_schedule import plan_stages
-from robustfit.adversarial_training.skorch_net import steps_of
-from robustfit.adversarial_training.training_attacks import (
+from robustfit.attacks.gradient import input_gradient
+from robustfit.classifiers.adversarial_training.eps_schedule import plan_stages
+from robustfit.classifiers.adversarial_training.skorch_net import steps_of
+from robustfit.classifiers.adversarial_training.training_attacks import (
     divergence,
     fast_gradient_images,
     pgd_images,
     trades_images,
 )
-from robustfit.attacks.gradient import input_gradient
-from robustfit.dataset_learning import robust_teacher
 from robustfit.exceptions import PixelRangeError
 from robustfit.nets import MLP, CosineSchedule
+from robustfit.robustifiers.dataset_learning import robust_teacher
 
 EPOCHS = {"n_epochs": 6, "n_stage_epochs": 2}
 

@@ -40,7 +40,7 @@ assert (pipe.fit(X, y)[0].transform(X) == X.astype("float32")).all()
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import cross_val_score
 from robustfit import RobustAccuracyScorer
-from robustfit.scorers import WorstClassScorer
+from robustfit.evaluation.scorers import WorstClassScorer
 model = LogisticRegression(C=0.1, max_iter=500)
 worst, mean = (
     cross_val_score(model, X[:600], y[:600], cv=2, scoring=s, error_score="raise")

@@ -10,8 +10,8 @@ from torch import nn
 from robustfit import ThreatModel, attack_estimator
 from robustfit.attacks import APGD, FAB, AutoAttack, Square
 from robustfit.attacks import square as square_module
-from robustfit.attacks._analytic_losses import ANALYTIC_LOSSES
 from robustfit.attacks._losses import margin
+from robustfit.attacks.losses import ANALYTIC_LOSSES
 from robustfit.exceptions import (
     DynamicDefenseWarning,
     ProbabilityOutputWarning,

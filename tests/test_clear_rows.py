@@ -3,10 +3,13 @@ import pytest
 import torch
 
 from robustfit import RobustDatasetLearner
-from robustfit._torch_bridge import make_generator
-from robustfit.dataset_learning import disturbance_steps, plan
-from robustfit.dataset_learning.clear_rows import judge_clarity, replace_unclear
+from robustfit._utils.torch_bridge import make_generator
 from robustfit.nets import default_classifier
+from robustfit.robustifiers.dataset_learning import disturbance_steps, plan
+from robustfit.robustifiers.dataset_learning.clear_rows import (
+    judge_clarity,
+    replace_unclear,
+)
 
 
 def learner(**parameters):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from robustfit._display_style import (
+from robustfit._utils.display_style import (
     FIGURE_SIZE,
     PALETTE,
     add_legend,

@@ -3,9 +3,9 @@ import torch
 from torch import nn
 
 from robustfit import as_torch
-from robustfit._fast_model import bfloat16_copy, fast_copy
-from robustfit._thin_convolution import ThinConvolution, is_thin
-from robustfit._torch_bridge import eval_mode
+from robustfit._utils.torch_bridge import eval_mode
+from robustfit.sklearn_to_torch.fast_copy import bfloat16_copy, fast_copy
+from robustfit.sklearn_to_torch.thin_convolution import ThinConvolution, is_thin
 
 
 class Residual(nn.Module):

@@ -16,7 +16,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.svm import SVC
 from torch import nn
 
-import robustfit.kernels._memory as memory
+import robustfit._utils.memory as memory
 from robustfit import as_torch
 from robustfit.kernels import (
     ConvolutionalNTK,

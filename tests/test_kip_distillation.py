@@ -13,18 +13,7 @@ from robustfit import (
     as_sampler,
     attack_estimator,
 )
-from robustfit._kernel_regression import one_hot, solve_kernel_regression
-from robustfit.distillation import memory
-from robustfit.distillation.dataset_gradient import dataset_gradients
-from robustfit.distillation.inner_attack import INNER_LOSSES, attack_targets
-from robustfit.distillation.outer_loss import (
-    OUTER_LOSSES,
-    classification_term,
-    evaluate_terms,
-    small_gradient_term,
-)
-from robustfit.distillation.rows import choose_rows
-from robustfit.distillation.state import DistillationState, onto_simplex
+from robustfit.classifiers.kernel_regression import one_hot, solve_kernel_regression
 from robustfit.exceptions import (
     GradientMaskingWarning,
     MemoryBudgetError,
@@ -32,6 +21,20 @@ from robustfit.exceptions import (
     RewrittenRowsError,
 )
 from robustfit.kernels import FullyConnectedNTK
+from robustfit.robustifiers.distillation import memory
+from robustfit.robustifiers.distillation.dataset_gradient import dataset_gradients
+from robustfit.robustifiers.distillation.inner_attack import (
+    INNER_LOSSES,
+    attack_targets,
+)
+from robustfit.robustifiers.distillation.outer_loss import (
+    OUTER_LOSSES,
+    classification_term,
+    evaluate_terms,
+    small_gradient_term,
+)
+from robustfit.robustifiers.distillation.rows import choose_rows
+from robustfit.robustifiers.distillation.state import DistillationState, onto_simplex
 from robustfit.threat_model import ThreatModel
 
 
@@ -444,7 +447,9 @@ def test_warns_when_pgd_and_autoattack_disagree(digits, monkeypatch):
         assert len(X) == 7
         return type("Result", (), {"robust_accuracy": results[attack]})
 
-    monkeypatch.setattr("robustfit.distillation.adv_kip.attack_estimator", attack)
+    monkeypatch.setattr(
+        "robustfit.robustifiers.distillation.adv_kip.attack_estimator", attack
+    )
     distiller = quick(n_support=30, n_checked=7)
     with pytest.warns(GradientMaskingWarning, match=r"60\.0%.*20\.0%"):
         distiller.fit(X, y)

@@ -14,14 +14,21 @@ from robustfit import (
     as_torch,
     attack_estimator,
 )
-from robustfit.dataset_learning import disturbance, disturbance_steps, validation
-from robustfit.dataset_learning import learner as learner_module
-from robustfit.dataset_learning.disturbance import Disturbance, default_disturbances
-from robustfit.dataset_learning.fictitious_play import perturb_towards
-from robustfit.dataset_learning.meta_gradient import META_GRADIENTS
-from robustfit.dataset_learning.row_selection import select_rows
 from robustfit.exceptions import ImageShapeError, PixelRangeError, RewrittenRowsError
 from robustfit.nets import MLP, LeNet5, SmallCNN, default_classifier
+from robustfit.robustifiers.dataset_learning import (
+    disturbance,
+    disturbance_steps,
+    validation,
+)
+from robustfit.robustifiers.dataset_learning import learner as learner_module
+from robustfit.robustifiers.dataset_learning.disturbance import (
+    Disturbance,
+    default_disturbances,
+)
+from robustfit.robustifiers.dataset_learning.fictitious_play import perturb_towards
+from robustfit.robustifiers.dataset_learning.meta_gradient import META_GRADIENTS
+from robustfit.robustifiers.dataset_learning.row_selection import select_rows
 from robustfit.threat_model import ThreatModel
 
 PLAY = {"protocol": "fine-tune", "method": "fictitious-play"}

@@ -19,18 +19,18 @@ from robustfit import (
     as_sampler,
     as_torch,
 )
-from robustfit._representation import Representation
-from robustfit._representation_inversion import (
-    RepresentationInversion,
-    StartImages,
-    default_step_size,
-)
 from robustfit.exceptions import (
     NotDifferentiableError,
     PixelRangeError,
     RewrittenRowsError,
 )
 from robustfit.nets import SmallCNN, default_classifier
+from robustfit.robustifiers.features.representation_inversion import (
+    RepresentationInversion,
+    StartImages,
+    default_step_size,
+)
+from robustfit.sklearn_to_torch.representation import Representation
 from robustfit.threat_model import ThreatModel
 
 

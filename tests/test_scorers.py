@@ -12,8 +12,8 @@ from robustfit import (
     RobustnessReport,
     attack_estimator,
 )
+from robustfit.evaluation.scorers import warn_if_masked
 from robustfit.exceptions import GradientMaskingWarning
-from robustfit.scorers import warn_if_masked
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from robustfit import (
     RobustFeatureExtractor,
     RobustifiedClassifier,
 )
-from robustfit._base import TrainingSetRewriter
+from robustfit.robustifiers.base import TrainingSetRewriter
 from robustfit.theory import RobustGaussianClassifier
 
 # fit(X, y).transform(X) is not fit_transform(X, y) for a training-set rewriter, as for

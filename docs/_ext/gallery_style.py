@@ -5,7 +5,7 @@ Named by its path in ``conf.py``: Sphinx cannot pickle a function there, and war
 
 import matplotlib
 
-from robustfit._display_style import FIGURE_SIZE, PALETTE
+from robustfit._utils.display_style import FIGURE_SIZE, PALETTE
 
 
 def use_own_style(gallery_conf, filename):

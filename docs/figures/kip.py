@@ -15,7 +15,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 
-from robustfit._display_style import add_legend, color, tidy
+from robustfit._utils.display_style import add_legend, color, tidy
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks" / "results" / "kip"

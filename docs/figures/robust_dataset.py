@@ -11,7 +11,7 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 
-from robustfit._display_style import (
+from robustfit._utils.display_style import (
     NEUTRAL,
     add_legend,
     color,

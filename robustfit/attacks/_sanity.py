@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import torch
 
-from robustfit.attacks._model_checks import ADVICE
+from robustfit.attacks.model_checks import ADVICE
 from robustfit.exceptions import (
     DynamicDefenseWarning,
     ProbabilityOutputWarning,

@@ -2,22 +2,22 @@
 
 import torch
 
-from robustfit._sample_random import (
+from robustfit._utils.sample_random import (
     sample_keys,
     sample_normal,
     sample_uniform,
     with_stream,
 )
-from robustfit._torch_bridge import batch_slices
-from robustfit.attacks._analytic_losses import ANALYTIC_LOSSES, loss_and_input_gradient
-from robustfit.attacks._search import (
+from robustfit._utils.torch_bridge import batch_slices
+from robustfit.attacks._step_control import SparsityControl, StepSizeControl
+from robustfit.attacks.gradient import check_count
+from robustfit.attacks.losses import ANALYTIC_LOSSES, loss_and_input_gradient
+from robustfit.attacks.search import (
     Survivors,
     is_fooled,
     logits_in_batches,
     search_targets,
 )
-from robustfit.attacks._step_control import SparsityControl, StepSizeControl
-from robustfit.attacks.gradient import check_count
 from robustfit.threat_model import ThreatModel
 
 __all__ = ["APGD", "other_classes"]

@@ -6,15 +6,15 @@ from typing import NamedTuple
 
 import torch
 
-from robustfit._fast_model import bfloat16_copy
 from robustfit.attacks._losses import margin
-from robustfit.attacks._model_checks import check_model, recover_logits
 from robustfit.attacks._sanity import warn_if_square_helped
-from robustfit.attacks._search import is_fooled, logits_in_batches
 from robustfit.attacks.apgd import APGD
 from robustfit.attacks.fab import FAB
 from robustfit.attacks.gradient import check_count
+from robustfit.attacks.model_checks import check_model, recover_logits
+from robustfit.attacks.search import is_fooled, logits_in_batches
 from robustfit.attacks.square import Square
+from robustfit.sklearn_to_torch.fast_copy import bfloat16_copy
 from robustfit.threat_model import ThreatModel
 
 __all__ = ["AutoAttack"]

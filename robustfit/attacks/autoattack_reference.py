@@ -7,7 +7,7 @@ import pyautoattack
 import torch
 import torch.nn.functional as F
 
-from robustfit._torch_bridge import seeded_torch
+from robustfit._utils.torch_bridge import seeded_torch
 from robustfit.attacks._sanity import flags_as_warnings, warn_if_square_helped
 from robustfit.attacks.autoattack import resolve_attacks
 from robustfit.attacks.gradient import check_count

@@ -4,8 +4,8 @@ from numbers import Integral, Real
 
 import torch
 
-from robustfit.attacks._analytic_losses import loss_and_input_gradient
 from robustfit.attacks._losses import ATTACK_LOSSES, margin
+from robustfit.attacks.losses import loss_and_input_gradient
 
 __all__ = ["FGSM", "PGD", "check_count", "input_gradient", "take_every_step"]
 

@@ -2,15 +2,15 @@
 
 import torch
 
-from robustfit._sample_random import (
+from robustfit._utils.sample_random import (
     sample_keys,
     sample_normal,
     sample_uniform,
     with_stream,
 )
-from robustfit._torch_bridge import batch_slices
-from robustfit.attacks._search import Survivors, is_fooled, logits_in_batches
+from robustfit._utils.torch_bridge import batch_slices
 from robustfit.attacks.gradient import check_count
+from robustfit.attacks.search import Survivors, is_fooled, logits_in_batches
 
 __all__ = ["SignAttack"]
 

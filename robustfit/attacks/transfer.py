@@ -2,10 +2,10 @@
 
 import torch
 
-from robustfit._torch_bridge import eval_mode
-from robustfit.attacks._search import Survivors, is_fooled
+from robustfit._utils.torch_bridge import eval_mode
 from robustfit.attacks.gradient import PGD
-from robustfit.torch_classifier import as_torch
+from robustfit.attacks.search import Survivors, is_fooled
+from robustfit.sklearn_to_torch.torch_classifier import as_torch
 
 __all__ = ["TransferAttack"]
 

@@ -8,11 +8,11 @@ import torch
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin, clone
 from torch import nn
 
-from robustfit._image_validation import validate_images
-from robustfit._torch_bridge import batch_slices, to_tensor
+from robustfit._utils.image_validation import validate_images
+from robustfit._utils.torch_bridge import batch_slices, to_tensor
 from robustfit.exceptions import FlatImagesWarning, NotDifferentiableError
+from robustfit.sklearn_to_torch.torch_classifier import transformer_as_torch
 from robustfit.threat_model import ThreatModel
-from robustfit.torch_classifier import transformer_as_torch
 
 __all__ = ["ImageTransform", "as_image_shape"]
 

@@ -5,7 +5,7 @@ from numbers import Real
 import numpy as np
 import torch
 
-from robustfit._sklearn_private import Interval
+from robustfit._utils.sklearn_private import Interval
 from robustfit.image_transforms._base import ImageTransform
 
 __all__ = ["EdgeImages"]

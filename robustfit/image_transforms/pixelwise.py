@@ -2,7 +2,7 @@
 
 from numbers import Real
 
-from robustfit._sklearn_private import Interval
+from robustfit._utils.sklearn_private import Interval
 from robustfit.image_transforms._base import ImageTransform
 
 __all__ = ["BinarizeImages", "GammaCorrect", "SaturateImages", "ScaleContrast"]

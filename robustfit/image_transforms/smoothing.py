@@ -5,7 +5,7 @@ from numbers import Integral
 import torch
 import torch.nn.functional as F
 
-from robustfit._sklearn_private import Interval
+from robustfit._utils.sklearn_private import Interval
 from robustfit.image_transforms._base import ImageTransform
 
 __all__ = ["SmoothImages"]

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import torch
 
-from robustfit._torch_bridge import batch_slices
+from robustfit._utils.torch_bridge import batch_slices
 
 __all__ = [
     "BlockedKernel",

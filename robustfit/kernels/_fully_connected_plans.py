@@ -2,7 +2,7 @@
 
 import torch
 
-from robustfit._torch_bridge import batch_slices
+from robustfit._utils.torch_bridge import batch_slices
 from robustfit.kernels._blocks import Rows
 from robustfit.kernels._polynomials import CENTRE, fit_polynomials
 from robustfit.kernels._relu_layer import ReluLayer, snap_below

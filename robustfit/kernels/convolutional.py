@@ -5,11 +5,11 @@ import math
 import torch
 from torch.nn.functional import avg_pool2d, pad
 
+from robustfit._utils.argument_checks import check_integer
 from robustfit.exceptions import ImageShapeError
-from robustfit.kernels._base import InfiniteWidthKernel
 from robustfit.kernels._fully_connected_plans import AutogradPlan
 from robustfit.kernels._relu_layer import ReluLayer
-from robustfit.theory._checks import check_integer
+from robustfit.kernels.base import InfiniteWidthKernel
 
 __all__ = ["ConvolutionalNTK"]
 

@@ -4,9 +4,9 @@ import torch
 from torch import nn
 from torch.func import functional_call, jacrev, vmap
 
-from robustfit._torch_bridge import eval_mode
-from robustfit.kernels._base import NeuralKernel
+from robustfit._utils.torch_bridge import eval_mode
 from robustfit.kernels._fully_connected_plans import AutogradPlan
+from robustfit.kernels.base import NeuralKernel
 
 __all__ = ["EmpiricalNTK"]
 

@@ -1,8 +1,8 @@
 """Neural tangent and Gaussian process kernels of fully connected ReLU nets."""
 
-from robustfit.kernels._base import InfiniteWidthKernel
 from robustfit.kernels._fully_connected_plans import LayerPlan, PolynomialPlan
 from robustfit.kernels._polynomials import is_exact
+from robustfit.kernels.base import InfiniteWidthKernel
 
 __all__ = ["FullyConnectedNNGP", "FullyConnectedNTK"]
 

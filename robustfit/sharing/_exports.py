@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from robustfit._torch_bridge import to_tensor
+from robustfit._utils.torch_bridge import to_tensor
 from robustfit.exceptions import ImageShapeError
 from robustfit.sharing._png import COLOUR_TYPES, png_bytes
 from robustfit.threat_model import ThreatModel

@@ -11,7 +11,7 @@ from scipy.optimize import minimize
 from scipy.stats import norm
 from sklearn.svm import LinearSVC
 
-from robustfit.theory._checks import check_integer, check_number, check_vector
+from robustfit._utils.argument_checks import check_integer, check_number, check_vector
 
 __all__ = [
     "linear_accuracy",

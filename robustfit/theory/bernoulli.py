@@ -8,7 +8,7 @@ in which the two prototypes differ matter, so everything is a function of ``k``
 import numpy as np
 from scipy.stats import binom
 
-from robustfit.theory._checks import (
+from robustfit._utils.argument_checks import (
     check_integer,
     check_number,
     check_signs,

@@ -12,7 +12,7 @@ import numpy as np
 from scipy.integrate import quad
 from scipy.stats import norm
 
-from robustfit.theory._checks import check_integer, check_number
+from robustfit._utils.argument_checks import check_integer, check_number
 
 __all__ = [
     "ball_expansion_bound",

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from robustfit._display_style import NEUTRAL, add_legend, color, get_axes, tidy
+from robustfit._utils.display_style import NEUTRAL, add_legend, color, get_axes, tidy
 from robustfit.theory.feature_usefulness import (
     _check_data,
     _FeatureDescent,

@@ -11,14 +11,14 @@ import torch
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import column_or_1d
 
-from robustfit._torch_bridge import (
+from robustfit._utils.argument_checks import check_integer
+from robustfit._utils.torch_bridge import (
     batch_slices,
     draw_seed,
     make_generator,
     to_array,
     to_tensor,
 )
-from robustfit.theory._checks import check_integer
 from robustfit.threat_model import ThreatModel
 
 __all__ = ["feature_usefulness", "robust_usefulness"]

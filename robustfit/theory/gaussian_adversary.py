@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from robustfit.theory._checks import check_covariance, check_number
+from robustfit._utils.argument_checks import check_covariance, check_number
 
 __all__ = ["adversarial_likelihood_gap", "gaussian_worst_case_perturbation"]
 

@@ -7,10 +7,10 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import nn
 
-from robustfit._differentiable_linear import TwoLogits, linear_layer
-from robustfit.theory._checks import check_number
+from robustfit._utils.argument_checks import check_number
+from robustfit.sklearn_to_torch.linear_models import TwoLogits, linear_layer
+from robustfit.sklearn_to_torch.torch_classifier import TorchClassifier, as_torch
 from robustfit.theory.gaussian_likelihood import robust_variances
-from robustfit.torch_classifier import TorchClassifier, as_torch
 
 __all__ = ["RobustGaussianClassifier"]
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from robustfit._display_style import (
+from robustfit._utils.display_style import (
     MARKERS,
     NEUTRAL,
     add_legend,

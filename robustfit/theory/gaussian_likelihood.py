@@ -12,7 +12,11 @@ import numpy as np
 from scipy.optimize import brentq
 from scipy.stats import norm as standard_normal
 
-from robustfit.theory._checks import check_covariance, check_number, check_vector
+from robustfit._utils.argument_checks import (
+    check_covariance,
+    check_number,
+    check_vector,
+)
 
 __all__ = [
     "gaussian_linear_accuracy",

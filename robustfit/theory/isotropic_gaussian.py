@@ -8,7 +8,7 @@ Perturbations", Theorem 2).
 import numpy as np
 from scipy.stats import norm as standard_normal
 
-from robustfit.theory._checks import check_number, check_vector
+from robustfit._utils.argument_checks import check_number, check_vector
 
 __all__ = ["isotropic_gaussian_error", "isotropic_gaussian_weights"]
 

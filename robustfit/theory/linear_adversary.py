@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from robustfit.theory._checks import check_number, check_vector
+from robustfit._utils.argument_checks import check_number, check_vector
 
 __all__ = ["worst_case_perturbation"]
 

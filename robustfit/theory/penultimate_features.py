@@ -1,7 +1,7 @@
 """What a fitted net's last layer sees, as a function of the net's input."""
 
-from robustfit._representation import Representation
-from robustfit._torch_bridge import eval_mode
+from robustfit._utils.torch_bridge import eval_mode
+from robustfit.sklearn_to_torch.representation import Representation
 
 __all__ = ["PenultimateFeatures"]
 

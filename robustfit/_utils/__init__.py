@@ -1,0 +1,1 @@
+"""What every folder may use: tensors and seeds, checks, checkpoints, picture style."""

@@ -1,0 +1,1 @@
+"""Classifiers that are robust by their training, or by a kernel."""

@@ -1,0 +1,50 @@
+"""A teacher for soft labels: a net adversarially trained, one epoch a call.
+
+Its probabilities of the *clean* images are the labels of the learned set. They say how
+close an image is to other classes as a robust net sees it, which one hard label a row
+cannot.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+
+from robustfit.classifiers.adversarial_training.training_attacks import pgd_images
+from robustfit.threat_model import ThreatModel
+
+__all__ = ["train_adversarially", "training_attack"]
+
+ATTACK_STEPS = 6
+LEARNING_RATE = 1e-3
+
+
+def training_attack(module, x, y, threat_model, generator):
+    """Return PGD images of ``x`` as training wants them: all steps, random start."""
+    step_size = 2.5 * threat_model.eps / ATTACK_STEPS
+    steps = {"n_steps": ATTACK_STEPS, "step_size": step_size}
+    return pgd_images(module, x, y, threat_model, generator, **steps)
+
+
+def train_adversarially(
+    module, x, y, threat_model, *, epoch, n_epochs, batch_size, generator
+):
+    """Train ``module`` in place for one of ``n_epochs`` epochs (Madry et al., 2018).
+
+    The first epoch uses half the budget: from naturally trained weights, the full one
+    collapses. Adam, its learning rate on a cosine over the epochs.
+    """
+    if epoch == 0:
+        threat_model = ThreatModel(
+            threat_model.norm, threat_model.eps / 2, threat_model.clip_range
+        )
+    lr = LEARNING_RATE * 0.5 * (1 + math.cos(math.pi * epoch / n_epochs))
+    optimizer = torch.optim.Adam(module.parameters(), lr=lr)
+    order = torch.randperm(len(x), generator=generator, device=x.device)
+    for rows in order.split(batch_size):
+        x_adv = training_attack(module, x[rows], y[rows], threat_model, generator)
+        module.train()
+        optimizer.zero_grad(set_to_none=True)
+        F.cross_entropy(module(x_adv), y[rows]).backward()
+        optimizer.step()
+    module.eval()

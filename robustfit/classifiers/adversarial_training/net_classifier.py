@@ -1,0 +1,111 @@
+"""What a scikit-learn classifier around a skorch net has to do: labels and images."""
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, column_or_1d
+
+from robustfit._utils.image_validation import validate_images
+from robustfit._utils.torch_bridge import batch_slices, eval_mode, to_array, to_tensor
+from robustfit.sklearn_to_torch.torch_classifier import as_torch
+from robustfit.threat_model import ThreatModel
+
+__all__ = ["NetClassifier"]
+
+
+class NetClassifier(ClassifierMixin, BaseEstimator):
+    """Base class of classifiers whose ``net_`` is a skorch net on columns 0, 1, ...
+
+    A subclass has the parameters ``eps``, ``norm``, ``clip_range``, ``image_shape`` and
+    ``batch_size`` and implements ``_validate_parameters``.
+    """
+
+    def predict(self, X):
+        """Return the predicted labels.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features) or (n_samples, C, H, W)
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+        """
+        column = self._logits(X).argmax(axis=1)
+        return self.classes_[column]
+
+    def predict_proba(self, X):
+        """Return class probabilities.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features) or (n_samples, C, H, W)
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes)
+            Columns in the order of ``classes_``.
+        """
+        return to_array(torch.as_tensor(self._logits(X)).double().softmax(1))
+
+    def _logits(self, X):
+        check_is_fitted(self, "net_")
+        X = self._validate_images(X, reset=False)
+        classifier = as_torch(self.net_)
+        with eval_mode(classifier.module), torch.no_grad():
+            logits = [
+                to_array(classifier(to_tensor(X[rows], classifier.device)))
+                for rows in batch_slices(len(X), self.batch_size)
+            ]
+        return np.concatenate(logits)
+
+    def _validate(self, X, y, *, classes=None, reset):
+        """Check parameters and data; return float32 images and int64 columns."""
+        self._validate_parameters()
+        X = self._validate_images(X, reset=reset)
+        if y is None:
+            raise ValueError(
+                f"requires y to be passed, but the target y is None: "
+                f"{type(self).__name__} needs the class of every row."
+            )
+        y = column_or_1d(y, warn=True)
+        check_classification_targets(y)
+        if len(y) != len(X):
+            raise ValueError(
+                f"X has {len(X)} rows and y has {len(y)}; expected as many labels as "
+                "rows (inconsistent numbers of samples)."
+            )
+        if reset:
+            self.classes_ = np.unique(y if classes is None else classes)
+        return X, self._encode(y)
+
+    def _validate_images(self, X, *, reset):
+        """Return X as float32 images of ``image_shape_``."""
+        threat_model = ThreatModel(self.norm, self.eps, self.clip_range)
+        X = validate_images(
+            self, X, threat_model=threat_model, image_shape=self.image_shape,
+            reset=reset,
+        ).X  # fmt: skip
+        return X.reshape(len(X), *self.image_shape_)
+
+    def _encode(self, y):
+        """Return for each label its place in ``classes_``."""
+        if len(self.classes_) < 2:
+            raise ValueError(
+                f"y holds {len(self.classes_)} class, {self.classes_[0]!r}; expected "
+                "at least two classes."
+            )
+        unknown = np.setdiff1d(y, self.classes_)
+        if len(unknown):
+            raise ValueError(
+                f"y holds the label {unknown.tolist()[0]!r}; the net has outputs for "
+                f"{self.classes_.tolist()} only. Name all classes in the first "
+                "partial_fit, or use warm_start=False."
+            )
+        return np.searchsorted(self.classes_, y).astype(np.int64)
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array = True
+        return tags

@@ -1,0 +1,1 @@
+"""Attack a fitted estimator and count what survives."""

@@ -1,0 +1,399 @@
+"""Attack a fitted estimator and count what survives.
+
+:func:`attack_estimator` is the crossing: a scikit-learn estimator and arrays go in, an
+attack on tensors runs, arrays and verdicts come out.
+"""
+
+import warnings
+from dataclasses import dataclass, field
+from numbers import Integral
+
+import numpy as np
+import torch
+from sklearn.base import is_regressor
+from sklearn.utils.validation import check_array, check_consistent_length, column_or_1d
+
+from robustfit._utils.torch_bridge import (
+    batch_slices,
+    draw_seed,
+    eval_mode,
+    seeded_torch,
+    to_array,
+    to_tensor,
+)
+from robustfit.attacks import AutoAttackReference
+from robustfit.attacks.by_name import make_attack
+from robustfit.attacks.chunks import attack_in_chunks
+from robustfit.attacks.gradient import check_count
+from robustfit.attacks.model_checks import (
+    ADVICE,
+    looks_like_probabilities,
+    recover_logits,
+)
+from robustfit.exceptions import ProbabilityOutputWarning, RobustnessWarning
+from robustfit.sklearn_to_torch.black_box import as_torch_or_black_box
+from robustfit.sklearn_to_torch.fast_copy import fast_copy
+from robustfit.sklearn_to_torch.torch_classifier import TorchClassifier, as_torch
+from robustfit.threat_model import ThreatModel
+
+__all__ = [
+    "AttackResult",
+    "attack_estimator",
+    "attack_in_turn",
+    "predict_columns",
+    "robust_accuracy_score",
+]
+
+LABELS = ("true", "predicted")
+
+
+@dataclass(frozen=True)
+class AttackResult:
+    """What an attack did to each sample.
+
+    Attributes
+    ----------
+    X_adv : ndarray of the shape of X, float32
+        Adversarial inputs; samples the model got wrong already are left as they were.
+    natural_correct : ndarray of shape (n_samples,), bool
+        Samples the model gets right unperturbed.
+    robust : ndarray of shape (n_samples,), bool
+        Samples it still gets right under attack; with ``labels="predicted"``, whose
+        prediction the attack does not change, right or wrong.
+    robust_after : dict of str to ndarray of shape (n_samples,), bool
+        For ensembles: the survivors after each attack.
+
+    See Also
+    --------
+    attack_estimator : Makes one.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from robustfit import attack_estimator
+    >>> net = torch.nn.Linear(2, 2, bias=False)
+    >>> _ = torch.nn.init.eye_(net.weight)
+    >>> result = attack_estimator(net, [[0.1, 0.9], [0.4, 0.6]], [1, 1], eps=0.2)
+    >>> result
+    AttackResult(n_samples=2, natural_accuracy=1.000, robust_accuracy=0.500)
+    >>> result.robust.tolist()
+    [True, False]
+    """
+
+    X_adv: np.ndarray
+    natural_correct: np.ndarray
+    robust: np.ndarray
+    robust_after: dict = field(default_factory=dict)
+
+    def __repr__(self):
+        told = {
+            "natural_accuracy": self.natural_accuracy,
+            "robust_accuracy": self.robust_accuracy,
+        } | {f"after {name}": kept.mean() for name, kept in self.robust_after.items()}
+        shares = ", ".join(f"{name}={share:.3f}" for name, share in told.items())
+        return f"AttackResult(n_samples={len(self.robust)}, {shares})"
+
+    @property
+    def natural_accuracy(self):
+        """Share of samples that are right unperturbed, in [0, 1]."""
+        return float(self.natural_correct.mean())
+
+    @property
+    def robust_accuracy(self):
+        """Share of samples that are ``robust``, in [0, 1]."""
+        return float(self.robust.mean())
+
+    @property
+    def attack_success_rate(self):
+        """Share of the right samples that the attack turns wrong, in [0, 1]."""
+        n_correct = int(self.natural_correct.sum())
+        n_kept = int((self.robust & self.natural_correct).sum())
+        return 1 - n_kept / n_correct if n_correct else 0.0
+
+
+def attack_estimator(
+    estimator,
+    X,
+    y,
+    *,
+    attack="pgd",
+    eps=8 / 255,
+    norm="linf",
+    clip_range=(0.0, 1.0),
+    n_steps=40,
+    step_size=None,
+    n_restarts=1,
+    loss="cross-entropy",
+    version="standard",
+    labels="true",
+    batch_size=128,
+    precision="float32",
+    n_jobs=None,
+    checkpoint=None,
+    random_state=0,
+):
+    """Attack a fitted estimator on ``X`` and return what happened to each sample.
+
+    Parameters
+    ----------
+    estimator : fitted classifier
+        Anything :func:`as_torch` takes. Attacks that need no gradients ("square",
+        "sign", "hard-label", a transfer attack) take any classifier.
+    X : array-like of shape (n_samples, n_features) or (n_samples, C, H, W)
+        Natural inputs in ``clip_range``, of the shape the estimator takes.
+    y : array-like of shape (n_samples,)
+        True labels.
+    attack : {"fgsm", "pgd", "apgd", "fab", "autoattack", "autoattack-reference", \
+"square", "sign", "hard-label"} or callable, default="pgd"
+        A name, or an attack of :mod:`robustfit.attacks`. "autoattack-reference" runs
+        the authors' package.
+    eps : float, default=8/255
+        Budget in the units of X, in ``norm``.
+    norm : {"linf", "l2", "l1"}, default="linf"
+    clip_range : tuple of (float, float) or None, default=(0.0, 1.0)
+        Valid values of X; None for unbounded features.
+    n_steps, step_size, n_restarts, loss
+        Of PGD, see :class:`robustfit.attacks.PGD`; ``loss`` also of FGSM and APGD.
+    version : {"standard", "plus", "rand"} or sequence of str, default="standard"
+        Of AutoAttack, see :class:`robustfit.attacks.AutoAttack`.
+    labels : {"true", "predicted"}, default="true"
+        What the attack has to change: "predicted" is the model's own prediction, right
+        or wrong. ``robust_accuracy`` is then the robustness with respect to predictions
+        of Ding et al. (2019), the share of predictions that the attack cannot change.
+    batch_size : int, default=128
+        Samples attacked together; what bounds the memory.
+    precision : {"float32", "bfloat16"}, default="float32"
+        Of AutoAttack's first search, see :class:`robustfit.attacks.AutoAttack`; no
+        verdict rests on bfloat16 alone.
+    n_jobs : int or None, default=None
+        Chunks of ``batch_size`` samples attacked at the same time, with joblib's
+        backend: None is one, or what ``joblib.parallel_config`` says (with
+        ``backend="dask"`` a cluster). The result does not depend on it.
+    checkpoint : str, path or None, default=None
+        Folder where finished chunks are kept. A run that was killed goes on from them
+        when it is called again with the same estimator, data and parameters.
+    random_state : int, RandomState instance or None, default=0
+        Seeds the attack: the same integer gives the same verdicts. AutoAttack is
+        given the integer itself.
+
+    Returns
+    -------
+    AttackResult
+
+    Raises
+    ------
+    NotDifferentiableError, PixelRangeError, ValueError
+        For bad input, before the attack starts.
+    AttackBudgetError
+        If an attack leaves the threat model, which no result is made of.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from robustfit import attack_estimator
+    >>> X, y = load_digits(return_X_y=True)
+    >>> model = LogisticRegression().fit(X[:1000] / 16, y[:1000])
+    >>> result = attack_estimator(model, X[1000:] / 16, y[1000:], eps=0.1)
+    >>> bool(result.robust_accuracy < result.natural_accuracy)
+    True
+    """
+    (result,) = attack_in_turn(
+        estimator, X, y, [attack], threat_model=ThreatModel(norm, eps, clip_range),
+        labels=labels, batch_size=batch_size, n_jobs=n_jobs, checkpoint=checkpoint,
+        random_state=random_state, n_steps=n_steps, step_size=step_size,
+        n_restarts=n_restarts, loss=loss, version=version, precision=precision,
+    )  # fmt: skip
+    return result
+
+
+def attack_in_turn(
+    estimator,
+    X,
+    y,
+    attacks,
+    *,
+    threat_model,
+    labels="true",
+    batch_size=128,
+    n_jobs=None,
+    checkpoint=None,
+    random_state=0,
+    **attack_parameters,
+):
+    """Run several attacks on one estimator; validate and predict once.
+
+    Parameters
+    ----------
+    attacks : list of str or callable
+        As ``attack`` of :func:`attack_estimator`; all with ``attack_parameters``.
+    threat_model : ThreatModel
+
+    Returns
+    -------
+    list of AttackResult
+        Each what :func:`attack_estimator` returns for this attack alone.
+    """
+    if labels not in LABELS:
+        raise ValueError(f"labels is {labels!r}; expected one of {LABELS}.")
+    check_count("batch_size", batch_size)
+    attack_parameters["batch_size"] = batch_size
+    attacks = [make_attack(attack, **attack_parameters) for attack in attacks]
+    X, y = validate_data(X, y, threat_model)
+    needs_gradients = any(getattr(a, "needs_gradients", True) for a in attacks)
+    classifier = (as_torch if needs_gradients else as_torch_or_black_box)(estimator)
+    is_integer = isinstance(random_state, Integral)
+    seed = int(random_state) if is_integer else draw_seed(random_state)
+    with seeded_torch(seed), eval_mode(classifier.module):
+        y_column = to_array(classifier.encode(y))
+        predicted = predict_columns(classifier, X, batch_size)
+        _compare_with_predict(estimator, X, predicted, classifier)
+        correct = predicted == y_column
+        kept, rows = y_column, correct
+        if labels == "predicted":
+            kept, rows = predicted, predicted >= 0
+        return [
+            AttackResult(
+                natural_correct=correct,
+                **_run_attack(
+                    attack, classifier, X, kept, rows, threat_model,
+                    seed=seed, chunk_size=batch_size, n_jobs=n_jobs, folder=checkpoint,
+                ),
+            )
+            for attack in attacks
+        ]  # fmt: skip
+
+
+def _run_attack(attack, classifier, X, kept, rows, threat_model, **chunking):
+    """Attack the samples ``rows`` (bool); return images and verdicts on all."""
+    batch_size = chunking["chunk_size"]
+    if hasattr(attack, "batches_by_itself"):
+        chunking["chunk_size"] = len(X)
+    X_adv, robust_after = X.copy(), {}
+    with seeded_torch(chunking["seed"]):
+        if rows.any():
+            X_adv[rows], after = _attack_rows(
+                attack, classifier, X[rows], kept[rows], threat_model, **chunking
+            )
+            robust_after = {n: _spread(alive, rows) for n, alive in after.items()}
+            getattr(attack, "check_result", _no_check)(after)
+        robust = rows & (predict_columns(classifier, X_adv, batch_size) == kept)
+    return {"X_adv": X_adv, "robust": robust, "robust_after": robust_after}
+
+
+def robust_accuracy_score(estimator, X, y, **attack_parameters):
+    """Return the share of samples that a fitted estimator gets right under attack.
+
+    Parameters
+    ----------
+    estimator : fitted classifier
+    X : array-like of shape (n_samples, n_features) or (n_samples, C, H, W)
+    y : array-like of shape (n_samples,)
+    **attack_parameters
+        Keyword arguments of :func:`attack_estimator`.
+
+    Returns
+    -------
+    float
+        In [0, 1].
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from robustfit import robust_accuracy_score
+    >>> X, y = load_digits(return_X_y=True)
+    >>> model = LogisticRegression().fit(X[:1000] / 16, y[:1000])
+    >>> robust_accuracy_score(model, X[1000:] / 16, y[1000:], eps=0) > 0.9
+    True
+    """
+    return attack_estimator(estimator, X, y, **attack_parameters).robust_accuracy
+
+
+def validate_data(X, y, threat_model):
+    X = check_array(X, allow_nd=True, dtype=np.float32, input_name="X")
+    y = column_or_1d(y)
+    check_consistent_length(X, y)
+    threat_model.check_range(X)
+    return X, y
+
+
+def predict_columns(classifier, X, batch_size):
+    """Return the predicted column of every sample; -2 where logits are not finite."""
+    columns = []
+    with torch.no_grad():
+        for rows in batch_slices(len(X), batch_size):
+            logits = classifier(to_tensor(X[rows], classifier.device))
+            finite = torch.isfinite(logits).all(1)
+            columns.append(to_array(torch.where(finite, logits.argmax(1), -2)))
+    return np.concatenate(columns)
+
+
+def _check_model(attack, classifier, X, y_column):
+    """Warn where the model's robustness may be feigned; return its logits, fast."""
+    classifier = fast_copy(classifier, to_tensor(X[:8], classifier.device))
+    if not getattr(attack, "needs_gradients", True):
+        return classifier
+    x = to_tensor(X[: getattr(attack, "batch_size", 128)], classifier.device)
+    y = torch.as_tensor(y_column[: len(x)], device=classifier.device)
+    if hasattr(attack, "check_model"):
+        attack.check_model(classifier, x, y)
+    with torch.no_grad():
+        is_softmax = looks_like_probabilities(classifier(x))
+    if not is_softmax or isinstance(attack, AutoAttackReference):
+        return classifier
+    if not hasattr(attack, "check_model"):
+        advice = ADVICE[ProbabilityOutputWarning]
+        warnings.warn(advice, ProbabilityOutputWarning, stacklevel=3)
+    module = recover_logits(classifier.module, x[:2])
+    return TorchClassifier(module, classifier.classes, classifier.device)
+
+
+def _attack_rows(attack, classifier, X, y_column, threat_model, **chunking):
+    """Attack through a fast copy; where only the copy is fooled, the model itself."""
+    fast = _check_model(attack, classifier, X, y_column)
+    X_adv, after = attack_in_chunks(attack, fast, X, y_column, threat_model, **chunking)
+    if fast is classifier:
+        return X_adv, after
+    size = chunking["chunk_size"]
+    stands = predict_columns(classifier, X_adv, size) == y_column
+    disputed = stands & (predict_columns(fast, X_adv, size) != y_column)
+    if disputed.any():
+        X_adv[disputed], again = attack_in_chunks(
+            attack,
+            classifier,
+            X[disputed],
+            y_column[disputed],
+            threat_model,
+            **chunking,
+        )
+        for name, alive in again.items():
+            after[name][disputed] = alive
+    return X_adv, after
+
+
+def _spread(alive, rows):
+    """Return verdicts on the samples ``rows`` (bool) as verdicts on all samples."""
+    spread = np.zeros(len(rows), dtype=bool)
+    spread[rows] = alive
+    return spread
+
+
+def _no_check(robust_after):
+    """Do nothing: what attacks without a check of their own result get."""
+
+
+def _compare_with_predict(estimator, X, predicted, classifier):
+    """Warn when the differentiable form is not the estimator it stands for."""
+    if not hasattr(estimator, "predict") or is_regressor(estimator):
+        return
+    own = to_array(classifier.encode(estimator.predict(X)))
+    disagreement = float(np.mean(own != predicted))
+    if disagreement > 0.01:
+        warnings.warn(
+            f"The differentiable form of {type(estimator).__name__} disagrees with its "
+            f"own predict on {disagreement:.1%} of the samples, so the robust accuracy "
+            "is that of another model. Is X of the dtype and shape it was trained on?",
+            RobustnessWarning,
+            stacklevel=4,
+        )

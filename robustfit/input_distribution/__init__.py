@@ -1,0 +1,1 @@
+"""Look at the data: diagnostics, studies of robustness against them, pictures."""

@@ -1,0 +1,1 @@
+"""Look at a model: transferability, loss landscape, saliency, each with its picture."""

@@ -1,0 +1,167 @@
+"""The loss of nets between two weights, and around one input: numbers and picture."""
+
+import copy
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from robustfit._utils.torch_bridge import batch_slices, draw_seed, eval_mode, to_tensor
+from robustfit.attacks._every_step import EveryStepPGD
+from robustfit.attacks._losses import ATTACK_LOSSES
+from robustfit.attacks.gradient import check_count, input_gradient
+from robustfit.evaluation.attacking import validate_data
+from robustfit.sklearn_to_torch.torch_classifier import as_torch
+from robustfit.threat_model import ThreatModel
+
+__all__ = ["LossLine", "LossSurface", "loss_along_line", "loss_around_input"]
+
+
+@dataclass(frozen=True)
+class LossLine:
+    """Mean adversarial loss along a line between the weights of two nets.
+
+    Attributes
+    ----------
+    position : ndarray of shape (n_points,)
+        0 are the first net's weights, 1 the second's.
+    eps : ndarray of shape (n_budgets,)
+    loss : ndarray of shape (n_budgets, n_points)
+        Cross-entropy in nats.
+    norm : str
+    """
+
+    position: np.ndarray
+    eps: np.ndarray
+    loss: np.ndarray
+    norm: str
+
+
+@dataclass(frozen=True)
+class LossSurface:
+    """Loss of a net around one input, along its gradient and a random direction.
+
+    Attributes
+    ----------
+    distance : ndarray of shape (n_points,)
+        Length of the move in either direction, in the threat model's norm.
+    loss : ndarray of shape (n_points, n_points)
+        Cross-entropy in nats; rows are moves in the random direction, columns moves
+        along the gradient.
+    norm : str
+    """
+
+    distance: np.ndarray
+    loss: np.ndarray
+    norm: str
+
+
+def loss_along_line(
+    start, end, X, y, *, eps, norm, clip_range, n_points, n_steps, batch_size
+):
+    """Return the :class:`LossLine` between two fitted nets of one architecture."""
+    check_count("n_points", n_points)
+    check_count("n_steps", n_steps)
+    check_count("batch_size", batch_size)
+    threat_models = [ThreatModel(norm, e, clip_range) for e in np.atleast_1d(eps)]
+    X, y = validate_data(X, y, threat_models[0])
+    start, end = as_torch(start), as_torch(end)
+    first, last = start.module.state_dict(), end.module.state_dict()
+    _check_same_weights(first, last)
+    x, column = to_tensor(X, end.device), end.encode(y)
+    _check_known(column, y)
+    module = copy.deepcopy(end.module)
+    position = np.linspace(0.0, 1.0, n_points)
+    loss = np.empty((len(threat_models), n_points))
+    with eval_mode(module):
+        for j, alpha in enumerate(position):
+            module.load_state_dict(_interpolate(first, last, float(alpha)))
+            for i, threat_model in enumerate(threat_models):
+                loss[i, j] = _adversarial_loss(
+                    module, x, column, threat_model, n_steps, batch_size
+                )
+    return LossLine(position, np.array([t.eps for t in threat_models]), loss, norm)
+
+
+def loss_around_input(
+    estimator, x, y, *, eps, norm, clip_range, n_points, batch_size, random_state
+):
+    """Return the :class:`LossSurface` of a fitted classifier around one input."""
+    check_count("n_points", n_points)
+    check_count("batch_size", batch_size)
+    threat_model = ThreatModel(norm, eps, clip_range)
+    X, label = validate_data(np.asarray(x)[None], [y], threat_model)
+    classifier = as_torch(estimator)
+    column = classifier.encode(label)
+    _check_known(column, label)
+    centre = to_tensor(X, classifier.device)
+    distance = np.linspace(-eps, eps, n_points)
+    steps = to_tensor(distance, classifier.device)
+    generator = torch.Generator().manual_seed(draw_seed(random_state))
+    random = torch.randn(centre.shape, generator=generator).to(centre.device)
+    with eval_mode(classifier.module):
+        gradient, _ = input_gradient(
+            classifier, centre, column, ATTACK_LOSSES["cross-entropy"]
+        )
+        adversarial = threat_model.steepest_direction(gradient)
+        random = threat_model.steepest_direction(random)
+        shape = (n_points, *[1] * (centre.ndim - 1))
+        rows = []
+        for step in steps:
+            moves = step * random + steps.reshape(shape) * adversarial
+            points = threat_model.clip(centre + moves)
+            labels = column.expand(n_points)
+            rows.append(_losses(classifier, points, labels, batch_size))
+    return LossSurface(distance, torch.stack(rows).cpu().numpy(), norm)
+
+
+def _check_same_weights(first, last):
+    """Raise unless two nets hold weights of the same shapes, in the same order.
+
+    Names may differ: an estimator puts its net into a module of its own.
+    """
+    shapes = [[tuple(v.shape) for v in state.values()] for state in (first, last)]
+    if shapes[0] != shapes[1]:
+        raise ValueError(
+            f"start and end are no nets of one architecture: their weights have the "
+            f"shapes {shapes[0]} and {shapes[1]}. A line between weights needs two "
+            "fits of the same net."
+        )
+
+
+def _check_known(column, y):
+    if bool((column < 0).any()):
+        raise ValueError(
+            f"y holds labels that the net was not trained on: its classes do not "
+            f"include all of {np.unique(y).tolist()}."
+        )
+
+
+def _interpolate(first, last, alpha):
+    """Return weights (and running statistics) between two; counters are the last's."""
+    return {
+        name: torch.lerp(start.to(end.device), end, alpha)
+        if end.is_floating_point()
+        else end
+        for start, (name, end) in zip(first.values(), last.items(), strict=True)
+    }
+
+
+def _adversarial_loss(module, x, y, threat_model, n_steps, batch_size):
+    attack = EveryStepPGD(n_steps) if threat_model.eps > 0 else None
+    total = 0.0
+    for rows in batch_slices(len(x), batch_size):
+        points = x[rows]
+        if attack is not None:
+            points = attack(module, points, y[rows], threat_model)
+        total += float(_losses(module, points, y[rows], batch_size).sum())
+    return total / len(x)
+
+
+def _losses(logits_fn, x, y, batch_size):
+    """Return the cross-entropy of each sample."""
+    with torch.no_grad():
+        return torch.cat([
+            ATTACK_LOSSES["cross-entropy"](logits_fn(x[rows]), y[rows])
+            for rows in batch_slices(len(x), batch_size)
+        ])  # fmt: skip

@@ -1,0 +1,102 @@
+"""What is given to a fit, what changes from step to step, and what a step is."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+import torch
+
+from robustfit.robustifiers.dataset_learning.disturbance import budget_per_value
+from robustfit.threat_model import ThreatModel
+
+__all__ = ["LearningProblem", "LearningState", "Step"]
+
+
+@dataclass(frozen=True)
+class LearningProblem:
+    """What is given: data, threat model, naturally trained nets, how to make new ones.
+
+    Attributes
+    ----------
+    x, y : torch.Tensor of shape (n_samples, ...), (n_samples,)
+        Rows of the natural set that are learned.
+    X_all, y_all : ndarray
+        The whole natural set but the held-out rows, for judging candidates.
+    X_held_out, y_held_out : ndarray or None
+        Rows that the set is validated on; None where none are held out.
+    image_shape : tuple of int
+    n_classes : int
+    threat_model : ThreatModel
+    theta_0s : list of torch.nn.Module
+        Naturally trained, return logits; the first is theta_0.
+    new_net : callable
+        Returns an unfitted estimator of theta_0's kind.
+    """
+
+    x: torch.Tensor
+    y: torch.Tensor
+    X_all: np.ndarray
+    y_all: np.ndarray
+    image_shape: tuple[int, ...]
+    n_classes: int
+    threat_model: ThreatModel
+    theta_0s: list[torch.nn.Module]
+    new_net: Callable
+    X_held_out: np.ndarray | None = None
+    y_held_out: np.ndarray | None = None
+
+    @property
+    def theta_0(self):
+        """The naturally trained net that is the learner's ``estimator_``."""
+        return self.theta_0s[0]
+
+    @cached_property
+    def value_range(self):
+        """Values that count as dark and bright."""
+        if self.threat_model.clip_range is not None:
+            return self.threat_model.clip_range
+        low, high = float(self.X_all.min()), float(self.X_all.max())
+        return low, max(high, low + 1e-6)
+
+    @cached_property
+    def budget(self):
+        """Budget of the adversary as a share of the range, a value."""
+        return budget_per_value(self.threat_model, self.image_shape, self.value_range)
+
+    def as_images(self, x):
+        """Return ``x`` as (n, C, H, W) where the image shape is known."""
+        return x.reshape(len(x), *self.image_shape)
+
+
+@dataclass
+class LearningState:
+    """What changes from step to step, and is saved in a checkpoint.
+
+    ``sources`` are the rows of the problem whose images the rows of the set show; None
+    is each its own.
+    """
+
+    x_robust: torch.Tensor
+    player: torch.nn.Module
+    sources: torch.Tensor | None = None
+    soft_labels: torch.Tensor | None = None
+    x_best: torch.Tensor | None = None
+    n_done: int = 0
+    history: list = field(default_factory=list)
+
+    def natural_images(self, problem):
+        """Return the natural image that each row of the set shows."""
+        return problem.x if self.sources is None else problem.x[self.sources]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One unit of progress: ``run(state, generator)`` returns its record (a dict).
+
+    An ``optional`` one is left out once validation has stopped the learning.
+    """
+
+    name: str
+    run: Callable
+    optional: bool = False

@@ -1,0 +1,1 @@
+"""Training sets of robust, non-robust and relabelled features."""

@@ -1,0 +1,301 @@
+"""A robustifier and a classifier as one estimator, or as a sampler."""
+
+import numpy as np
+import skorch
+from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clone
+from sklearn.callback import CallbackSupportMixin, with_callbacks
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import check_is_fitted
+
+from robustfit._utils.torch_bridge import draw_seed, seeded_torch
+from robustfit.sklearn_to_torch.torch_classifier import (
+    TorchClassifier,
+    as_torch,
+    transformer_as_torch,
+)
+
+__all__ = ["RobustSampler", "RobustifiedClassifier", "as_sampler"]
+
+
+def _classifier_has(method):
+    def check(self):
+        fitted = getattr(self, "classifier_", self.classifier)
+        return hasattr(fitted, method)
+
+    return check
+
+
+def _takes_soft_labels(classifier):
+    is_net = isinstance(classifier, skorch.NeuralNet)
+    return is_net or getattr(classifier, "_takes_soft_labels", False)
+
+
+class RobustifiedClassifier(
+    CallbackSupportMixin, ClassifierMixin, MetaEstimatorMixin, BaseEstimator
+):
+    """A classifier naturally trained on the set that a robustifier learns.
+
+    It does what ``Pipeline([("robustify", ...), ("clf", ...)])`` does, and what that
+    cannot: sets with other rows (``fraction``) or soft labels, fine-tuning, labels of
+    any type around a skorch net.
+
+    Parameters
+    ----------
+    robustifier : estimator
+        For example :class:`RobustDatasetLearner`. Cloned.
+    classifier : classifier
+        Any scikit-learn classifier or skorch ``NeuralNetClassifier``. Cloned.
+    fine_tune : bool, default=False
+        If False, the classifier is trained from scratch on the learned set. If True
+        (skorch nets only), it starts from weights naturally trained on ``X``
+        (theta_0) and is then trained on the learned set with the same settings: the
+        protocol of "Towards Robust Dataset Learning", section 5.1. The robustifier's
+        own theta_0 is used when it is the same net. A robustifier whose ``protocol``
+        is "auto" is told which of the two to learn for.
+    random_state : int, RandomState instance or None, default=None
+        Seeds the initialisation and shuffling of a skorch net.
+
+    Attributes
+    ----------
+    robustifier_ : estimator
+        The fitted robustifier.
+    classifier_ : classifier
+        The fitted classifier; it was trained on labels 0..n_classes-1.
+    classes_ : ndarray of shape (n_classes,)
+        The labels.
+    n_features_in_ : int
+        Numbers in a (flattened) sample.
+    feature_names_in_ : ndarray of shape (n_features,)
+        Names of the columns, where X has such.
+
+    See Also
+    --------
+    as_sampler : The same for imbalanced-learn's Pipeline.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from robustfit import RobustDatasetLearner, RobustifiedClassifier
+    >>> X, y = load_digits(return_X_y=True)
+    >>> model = RobustifiedClassifier(
+    ...     RobustDatasetLearner(eps=0.1, fraction=0.2, random_state=0),
+    ...     LogisticRegression())
+    >>> model.fit(X[:500] / 16, y[:500]).predict(X[:1] / 16).shape
+    (1,)
+    """
+
+    def __init__(self, robustifier, classifier, *, fine_tune=False, random_state=None):
+        self.robustifier = robustifier
+        self.classifier = classifier
+        self.fine_tune = fine_tune
+        self.random_state = random_state
+
+    @with_callbacks
+    def fit(self, X, y):
+        """Learn the robust set from ``X`` and ``y`` and train the classifier on it.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features) or (n_samples, C, H, W)
+        y : array-like of shape (n_samples,)
+
+        Returns
+        -------
+        self : RobustifiedClassifier
+        """
+        self._check_fine_tune()
+        context = self._init_callback_context(max_subtasks=2)
+        context.call_on_fit_task_begin(estimator=self, X=X, y=y)
+        self._learn_set(X, y, context.subcontext(task_name="learn-set"))
+        self._train(X, y, context.subcontext(task_name="train-classifier"))
+        context.call_on_fit_task_end(estimator=self, X=X, y=y)
+        return self
+
+    def _learn_set(self, X, y, context):
+        self.robustifier_ = self._prepare_robustifier()
+        with context.propagate_callback_context(self.robustifier_):
+            context.call_on_fit_task_begin(estimator=self, X=X, y=y)
+            self.robustifier_.fit(X, y)
+            context.call_on_fit_task_end(estimator=self, X=X, y=y)
+        self.classes_ = self.robustifier_.classes_
+        self.n_features_in_ = self.robustifier_.n_features_in_
+        if hasattr(self.robustifier_, "feature_names_in_"):
+            self.feature_names_in_ = self.robustifier_.feature_names_in_
+
+    def _train(self, X, y, context):
+        X_robust, y_robust = self._learned_set()
+        context.call_on_fit_task_begin(estimator=self, X=X_robust, y=y_robust)
+        with seeded_torch(draw_seed(self.random_state)):
+            self.classifier_ = clone(self.classifier)
+            if self.fine_tune:
+                self._start_from_theta_0(X, y)
+                self.classifier_.partial_fit(X_robust, y_robust)
+            else:
+                self.classifier_.fit(X_robust, y_robust)
+        context.call_on_fit_task_end(estimator=self, X=X_robust, y=y_robust)
+
+    def predict(self, X):
+        """Return the predicted labels, shape (n_samples,)."""
+        check_is_fitted(self)
+        column = self.classifier_.predict(self.robustifier_.transform(X))
+        return self.classes_[column]
+
+    @available_if(_classifier_has("predict_proba"))
+    def predict_proba(self, X):
+        """Return class probabilities, shape (n_samples, n_classes)."""
+        check_is_fitted(self)
+        return self.classifier_.predict_proba(self.robustifier_.transform(X))
+
+    @available_if(_classifier_has("decision_function"))
+    def decision_function(self, X):
+        """Return the classifier's decision values."""
+        check_is_fitted(self)
+        return self.classifier_.decision_function(self.robustifier_.transform(X))
+
+    def _check_fine_tune(self):
+        if self.fine_tune and not isinstance(self.classifier, skorch.NeuralNet):
+            raise TypeError(
+                f"fine_tune=True needs a skorch net, which can start from given "
+                f"weights; classifier is {type(self.classifier).__name__}. Use "
+                "fine_tune=False to train it from scratch."
+            )
+
+    def _prepare_robustifier(self):
+        robustifier = clone(self.robustifier)
+        if not self.fine_tune:
+            return robustifier
+        parameters = robustifier.get_params(deep=False)
+        if parameters.get("protocol") == "auto":
+            robustifier.set_params(protocol="fine-tune")
+        if "estimator" in parameters and parameters["estimator"] is None:
+            robustifier.set_params(estimator=clone(self.classifier))
+        return robustifier
+
+    def _learned_set(self):
+        y_robust = self.robustifier_.y_robust_
+        if np.ndim(y_robust) == 2:
+            if not _takes_soft_labels(self.classifier):
+                raise TypeError(
+                    f"The learned labels are soft (n_samples, n_classes), which "
+                    f"{type(self.classifier).__name__} does not take. Use a skorch "
+                    "net with CrossEntropyLoss, a KernelRegressionClassifier, or hard "
+                    "labels."
+                )
+            return self.robustifier_.X_robust_, y_robust.astype(np.float32)
+        encoded = np.searchsorted(self.classes_, y_robust)
+        return self.robustifier_.X_robust_, encoded.astype(np.int64)
+
+    def _start_from_theta_0(self, X, y):
+        """Give ``classifier_`` weights naturally trained on the original set."""
+        theta_0 = getattr(self.robustifier_, "estimator_", None)
+        self.classifier_.initialize()
+        if isinstance(theta_0, skorch.NeuralNet):
+            source = theta_0.module_.state_dict()
+            target = self.classifier_.module_.state_dict()
+            if {k: v.shape for k, v in source.items()} == {
+                k: v.shape for k, v in target.items()
+            }:
+                self.classifier_.module_.load_state_dict(source)
+                return
+        encoded = np.searchsorted(self.classes_, y).astype(np.int64)
+        self.classifier_.partial_fit(self.robustifier_.transform(X), encoded)
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array = True
+        return tags
+
+
+@as_torch.register
+def _(estimator: RobustifiedClassifier):
+    check_is_fitted(estimator)
+    inner = as_torch(estimator.classifier_)
+    return TorchClassifier(inner.module, estimator.classes_, inner.device)
+
+
+class RobustSampler(BaseEstimator):
+    """A robustifier with imbalanced-learn's sampler interface; see ``as_sampler``.
+
+    Parameters
+    ----------
+    robustifier : estimator
+        Cloned when ``fit_resample`` is called.
+
+    Attributes
+    ----------
+    robustifier_ : estimator
+        The fitted robustifier.
+    sample_indices_ : ndarray of shape (n_robust,)
+        Rows of X that the learned rows started from.
+
+    See Also
+    --------
+    as_sampler : Returns one.
+    RobustifiedClassifier : The same without imbalanced-learn.
+
+    Examples
+    --------
+    >>> from robustfit import NoisyDataset, RobustSampler
+    >>> sampler = RobustSampler(NoisyDataset(eps=0.1, random_state=0))
+    >>> X_robust, y_robust = sampler.fit_resample([[0.0], [1.0]], ["a", "b"])
+    >>> y_robust.tolist()
+    ['a', 'b']
+    """
+
+    def __init__(self, robustifier):
+        self.robustifier = robustifier
+
+    def fit_resample(self, X, y):
+        """Learn a robust set and return it.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features) or (n_samples, C, H, W)
+        y : array-like of shape (n_samples,)
+
+        Returns
+        -------
+        X_robust : ndarray of shape (n_robust, ...)
+        y_robust : ndarray of shape (n_robust,) or (n_robust, n_classes)
+        """
+        self.robustifier_ = clone(self.robustifier).fit(X, y)
+        self.sample_indices_ = self.robustifier_.sample_indices_
+        return self.robustifier_.X_robust_, self.robustifier_.y_robust_
+
+
+@transformer_as_torch.register
+def _(transformer: RobustSampler):
+    return None  # a sampler acts on training data only
+
+
+def as_sampler(robustifier):
+    """Return a robustifier as a sampler for imbalanced-learn's ``Pipeline``.
+
+    Parameters
+    ----------
+    robustifier : estimator
+        For example ``RobustDatasetLearner(fraction=0.1)``.
+
+    Returns
+    -------
+    RobustSampler
+        It has ``fit_resample`` and no ``transform``: imbalanced-learn refuses objects
+        that have both.
+
+    See Also
+    --------
+    RobustifiedClassifier : The same for plain scikit-learn.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from robustfit import RobustDatasetLearner, as_sampler
+    >>> X, y = load_digits(return_X_y=True)
+    >>> sampler = as_sampler(
+    ...     RobustDatasetLearner(eps=0.1, fraction=0.1, random_state=0))
+    >>> X_robust, y_robust = sampler.fit_resample(X[:400] / 16, y[:400])
+    >>> X_robust.shape
+    (40, 64)
+    """
+    return RobustSampler(robustifier)
