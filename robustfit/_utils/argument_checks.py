@@ -1,4 +1,4 @@
-"""Checks of arguments that the closed forms share."""
+"""Checks of arguments: numbers, counts, vectors, covariances."""
 
 import math
 from numbers import Integral, Real
@@ -6,6 +6,7 @@ from numbers import Integral, Real
 import numpy as np
 
 __all__ = [
+    "check_count",
     "check_covariance",
     "check_integer",
     "check_number",
@@ -48,6 +49,12 @@ def _describe_range(low, high, open_low):
     if math.isinf(high):
         return f"{sign} {low:g}"
     return f"in {'(' if open_low else '['}{low:g}, {high:g}]"
+
+
+def check_count(name, value):
+    """Raise a ValueError naming the parameter unless it is an integer >= 1."""
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
+        raise ValueError(f"{name} is {value!r}; expected an integer >= 1.")
 
 
 def check_integer(name, value, *, low=0, high=None):

@@ -2,6 +2,7 @@
 
 import torch
 
+from robustfit._utils.argument_checks import check_count
 from robustfit._utils.sample_random import (
     sample_keys,
     sample_normal,
@@ -10,7 +11,6 @@ from robustfit._utils.sample_random import (
 )
 from robustfit._utils.torch_bridge import batch_slices
 from robustfit.attacks._step_control import SparsityControl, StepSizeControl
-from robustfit.attacks.gradient import check_count
 from robustfit.attacks.losses import ANALYTIC_LOSSES, loss_and_input_gradient
 from robustfit.attacks.search import (
     Survivors,

@@ -6,11 +6,11 @@ from typing import NamedTuple
 
 import torch
 
+from robustfit._utils.argument_checks import check_count
 from robustfit.attacks._losses import margin
 from robustfit.attacks._sanity import warn_if_square_helped
 from robustfit.attacks.apgd import APGD
 from robustfit.attacks.fab import FAB
-from robustfit.attacks.gradient import check_count
 from robustfit.attacks.model_checks import check_model, recover_logits
 from robustfit.attacks.search import is_fooled, logits_in_batches
 from robustfit.attacks.square import Square

@@ -7,10 +7,10 @@ import pyautoattack
 import torch
 import torch.nn.functional as F
 
+from robustfit._utils.argument_checks import check_count
 from robustfit._utils.torch_bridge import seeded_torch
 from robustfit.attacks._sanity import flags_as_warnings, warn_if_square_helped
 from robustfit.attacks.autoattack import resolve_attacks
-from robustfit.attacks.gradient import check_count
 from robustfit.exceptions import FewClassesWarning
 
 __all__ = ["AutoAttackReference"]

@@ -1,13 +1,14 @@
 """Gradient attacks: the fast gradient sign method and projected gradient descent."""
 
-from numbers import Integral, Real
+from numbers import Real
 
 import torch
 
+from robustfit._utils.argument_checks import check_count
 from robustfit.attacks._losses import ATTACK_LOSSES, margin
 from robustfit.attacks.losses import loss_and_input_gradient
 
-__all__ = ["FGSM", "PGD", "check_count", "input_gradient", "take_every_step"]
+__all__ = ["FGSM", "PGD", "input_gradient", "take_every_step"]
 
 
 def input_gradient(logits_fn, x, y, loss_fn):
@@ -228,9 +229,3 @@ class _BestIterate:
     def survivors(self):
         """Return the rows that no point seen so far fools."""
         return torch.nonzero(self._value <= 0)[:, 0]
-
-
-def check_count(name, value):
-    """Raise a ValueError naming the parameter unless it is an integer >= 1."""
-    if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
-        raise ValueError(f"{name} is {value!r}; expected an integer >= 1.")

@@ -2,9 +2,9 @@
 
 import torch
 
+from robustfit._utils.argument_checks import check_count
 from robustfit._utils.sample_random import sample_keys, sample_uniform
 from robustfit._utils.torch_bridge import batch_slices
-from robustfit.attacks.gradient import check_count
 from robustfit.attacks.search import Survivors, is_fooled, logits_in_batches
 
 __all__ = ["HardLabelAttack"]

@@ -5,10 +5,10 @@ from itertools import pairwise
 
 import torch
 
+from robustfit._utils.argument_checks import check_count
 from robustfit._utils.sample_random import sample_keys, sample_uniform, with_stream
 from robustfit._utils.torch_bridge import batch_slices
 from robustfit.attacks._losses import margin
-from robustfit.attacks.gradient import check_count
 from robustfit.attacks.search import Survivors, is_fooled, logits_in_batches
 
 __all__ = ["Square"]

@@ -13,6 +13,7 @@ import torch
 from sklearn.base import is_regressor
 from sklearn.utils.validation import check_array, check_consistent_length, column_or_1d
 
+from robustfit._utils.argument_checks import check_count
 from robustfit._utils.torch_bridge import (
     batch_slices,
     draw_seed,
@@ -24,7 +25,6 @@ from robustfit._utils.torch_bridge import (
 from robustfit.attacks import AutoAttackReference
 from robustfit.attacks.by_name import make_attack
 from robustfit.attacks.chunks import attack_in_chunks
-from robustfit.attacks.gradient import check_count
 from robustfit.attacks.model_checks import (
     ADVICE,
     looks_like_probabilities,

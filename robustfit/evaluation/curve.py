@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from robustfit._utils.argument_checks import check_count
 from robustfit._utils.torch_bridge import batch_slices, eval_mode, to_array, to_tensor
 from robustfit.attacks import APGD, FAB
-from robustfit.attacks.gradient import check_count
 from robustfit.attacks.search import is_fooled
 from robustfit.evaluation.attacking import validate_data
 from robustfit.sklearn_to_torch.torch_classifier import as_torch

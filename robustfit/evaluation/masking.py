@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from html import escape
 
-from robustfit.attacks.gradient import check_count
+from robustfit._utils.argument_checks import check_count
 from robustfit.evaluation.masking_checks import CHECKS, Evidence
 
 __all__ = ["GradientMaskingReport", "MaskingCheck", "check_gradient_masking"]

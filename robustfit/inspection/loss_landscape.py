@@ -6,10 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from robustfit._utils.argument_checks import check_count
 from robustfit._utils.torch_bridge import batch_slices, draw_seed, eval_mode, to_tensor
 from robustfit.attacks._every_step import EveryStepPGD
 from robustfit.attacks._losses import ATTACK_LOSSES
-from robustfit.attacks.gradient import check_count, input_gradient
+from robustfit.attacks.gradient import input_gradient
 from robustfit.evaluation.attacking import validate_data
 from robustfit.sklearn_to_torch.torch_classifier import as_torch
 from robustfit.threat_model import ThreatModel
