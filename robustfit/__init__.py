@@ -4,32 +4,26 @@ Robustifiers rewrite a training set so that a net naturally trained on it is rob
 scorers attack a fitted estimator and report what survives.
 """
 
-from robustfit import sklearn_to_torch  # noqa: F401  (registers with as_torch)
-from robustfit.classifiers.adversarial_training import (
+from robustfit._version import __version__  # noqa: F401
+from robustfit.classifiers import (
     AdversarialClassifier,
     AdversarialNet,
+    KernelRegressionClassifier,
 )
-from robustfit.classifiers.kernel_classifier import KernelRegressionClassifier
-from robustfit.evaluation.attacking import (
+from robustfit.evaluation import (
     AttackResult,
-    attack_estimator,
-    robust_accuracy_score,
-)
-from robustfit.evaluation.curve import (
-    SecurityCurve,
-    minimal_distances,
-    security_curve,
-)
-from robustfit.evaluation.curve_display import SecurityCurveDisplay
-from robustfit.evaluation.masking import (
     GradientMaskingReport,
     MaskingCheck,
-    check_gradient_masking,
-)
-from robustfit.evaluation.scorers import (
     PredictionRobustnessReport,
     RobustAccuracyScorer,
     RobustnessReport,
+    SecurityCurve,
+    SecurityCurveDisplay,
+    attack_estimator,
+    check_gradient_masking,
+    minimal_distances,
+    robust_accuracy_score,
+    security_curve,
 )
 from robustfit.image_transforms import (
     BinarizeImages,
@@ -39,47 +33,42 @@ from robustfit.image_transforms import (
     ScaleContrast,
     SmoothImages,
 )
-from robustfit.input_distribution.diagnostics import (
+from robustfit.input_distribution import (
     PixelHistogramDisplay,
+    TrainingSizeRobustnessDisplay,
+    TransformRobustnessDisplay,
+    WidthRobustnessDisplay,
     inter_class_distance,
     perturbable_volume,
     pixel_histogram,
-)
-from robustfit.input_distribution.studies import (
     robustness_by_training_size,
     robustness_by_transform,
     robustness_by_width,
 )
-from robustfit.input_distribution.study_displays import (
-    TrainingSizeRobustnessDisplay,
-    TransformRobustnessDisplay,
-    WidthRobustnessDisplay,
+from robustfit.inspection import (
+    LossLandscapeDisplay,
+    SaliencyDisplay,
+    Transferability,
+    TransferabilityDisplay,
+    transferability_matrix,
 )
-from robustfit.inspection.loss_landscape_display import LossLandscapeDisplay
-from robustfit.inspection.saliency import SaliencyDisplay
-from robustfit.inspection.transferability import Transferability, transferability_matrix
-from robustfit.inspection.transferability_display import TransferabilityDisplay
-from robustfit.robustifiers.baselines import AdversarialDataset, NoisyDataset
-from robustfit.robustifiers.dataset_learning import RobustDatasetLearner
-from robustfit.robustifiers.distillation import AdvKIPDistiller, KIPDistiller
-from robustfit.robustifiers.features.adversarial_relabeler import AdversarialRelabeler
-from robustfit.robustifiers.features.robust_features import (
+from robustfit.robustifiers import (
+    AdversarialDataset,
+    AdversarialRelabeler,
+    AdvKIPDistiller,
+    KIPDistiller,
+    NoisyDataset,
     NonRobustFeatureExtractor,
+    RobustDatasetLearner,
     RobustFeatureExtractor,
-)
-from robustfit.robustifiers.robustified_classifier import (
     RobustifiedClassifier,
     RobustSampler,
     as_sampler,
 )
-from robustfit.sharing import (
-    RobustDataset,
-    load_robust_dataset,
-    save_robust_dataset,
-)
-from robustfit.sklearn_to_torch.black_box import as_black_box
-from robustfit.sklearn_to_torch.torch_classifier import (
+from robustfit.sharing import RobustDataset, load_robust_dataset, save_robust_dataset
+from robustfit.sklearn_to_torch import (
     TorchClassifier,
+    as_black_box,
     as_torch,
     transformer_as_torch,
 )
@@ -89,8 +78,6 @@ from robustfit.theory import (
     RobustGaussianDisplay,
 )
 from robustfit.threat_model import ThreatModel
-
-__version__ = "0.1.0"
 
 __all__ = [
     # robustifiers

@@ -1,1 +1,35 @@
 """Attack a fitted estimator and count what survives."""
+
+from robustfit.evaluation.attacking import (
+    AttackResult,
+    attack_estimator,
+    robust_accuracy_score,
+)
+from robustfit.evaluation.curve import SecurityCurve, minimal_distances, security_curve
+from robustfit.evaluation.curve_display import SecurityCurveDisplay
+from robustfit.evaluation.masking import (
+    GradientMaskingReport,
+    MaskingCheck,
+    check_gradient_masking,
+)
+from robustfit.evaluation.scorers import (
+    PredictionRobustnessReport,
+    RobustAccuracyScorer,
+    RobustnessReport,
+)
+
+__all__ = [
+    "attack_estimator",
+    "AttackResult",
+    "check_gradient_masking",
+    "GradientMaskingReport",
+    "MaskingCheck",
+    "minimal_distances",
+    "PredictionRobustnessReport",
+    "robust_accuracy_score",
+    "RobustAccuracyScorer",
+    "RobustnessReport",
+    "security_curve",
+    "SecurityCurve",
+    "SecurityCurveDisplay",
+]

@@ -9,6 +9,7 @@ import numpy as np
 import sklearn
 import torch
 
+from robustfit._version import __version__
 from robustfit.exceptions import DatasetFormatError
 from robustfit.sharing._checksums import array_checksum
 
@@ -51,8 +52,6 @@ def make_card(X, y, classes, image_shape, source, measured, about):
 
 def list_versions():
     """Return the versions that the set was saved with."""
-    from robustfit import __version__  # the package is complete only when called
-
     return {
         "robustfit": __version__,
         "numpy": np.__version__,

@@ -9,3 +9,11 @@ from robustfit.sklearn_to_torch import (  # noqa: F401
     linear_models,
     transformers,
 )
+from robustfit.sklearn_to_torch.black_box import as_black_box
+from robustfit.sklearn_to_torch.torch_classifier import (
+    TorchClassifier,
+    as_torch,
+    transformer_as_torch,
+)
+
+__all__ = ["TorchClassifier", "as_black_box", "as_torch", "transformer_as_torch"]

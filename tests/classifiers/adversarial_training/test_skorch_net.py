@@ -10,6 +10,7 @@ from torch import nn
 
 from robustfit import AdversarialNet, ThreatModel
 from robustfit.attacks.gradient import input_gradient
+from robustfit.classifiers.adversarial_training import module_training
 from robustfit.classifiers.adversarial_training.eps_schedule import plan_stages
 from robustfit.classifiers.adversarial_training.skorch_net import steps_of
 from robustfit.classifiers.adversarial_training.training_attacks import (
@@ -20,7 +21,6 @@ from robustfit.classifiers.adversarial_training.training_attacks import (
 )
 from robustfit.exceptions import PixelRangeError
 from robustfit.nets import MLP, CosineSchedule
-from robustfit.robustifiers.dataset_learning import robust_teacher
 
 EPOCHS = {"n_epochs": 6, "n_stage_epochs": 2}
 
@@ -168,7 +168,7 @@ def test_trades_gradient_is_zero_at_the_image_itself(batch, module):
 def test_robust_teacher_uses_the_same_attack(batch, module):
     x, y = batch
     threat_model = ThreatModel("linf", 0.1)
-    found = robust_teacher.training_attack(
+    found = module_training.training_attack(
         module, x, y, threat_model, torch.Generator().manual_seed(0)
     )
     expected = pgd_images(
