@@ -81,11 +81,11 @@ class KilledAfter(PGD):
 
     n_left = 0
 
-    def __call__(self, *args):
+    def run(self, *args):
         if KilledAfter.n_left == 0:
             raise Killed
         KilledAfter.n_left -= 1
-        return super().__call__(*args)
+        return super().run(*args)
 
 
 def test_resumes_after_a_kill(case, tmp_path):
