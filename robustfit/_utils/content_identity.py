@@ -1,14 +1,15 @@
 """What tells a piece of work from others, so that a checkpoint's name can hold it.
 
-Functions are told apart by their code and what they close over, classes by their
-source: by names alone an edited function would find the results of the old one. What
-they call in turn is not looked at.
+Functions and classes are told apart by the code that runs and by what it closes over:
+by names alone an edited function would find the results of the old one, and a source
+file may have been edited after it was imported. What code calls in turn is not looked
+at.
 """
 
 import inspect
 import pickle
 from functools import partial
-from types import CodeType, FunctionType
+from types import CodeType
 from typing import Any
 
 import joblib
@@ -16,9 +17,9 @@ import torch
 
 from robustfit._utils.torch_bridge import to_array
 
-__all__ = ["content_hash", "identify", "identify_class"]
+__all__ = ["content_hash", "identify"]
 
-# Classes that do not change between two releases: their names suffice.
+# Packages whose classes do not change between two releases: their names suffice.
 _RELEASED = ("abc", "builtins", "robustfit", "sklearn", "torch", "typing")
 
 
@@ -36,64 +37,67 @@ def content_hash(*content: Any) -> str:
         raise _refuse(f"holds what cannot be hashed: {error}") from error
 
 
-def identify(value: Any) -> Any:
+def identify(value: Any, _within: tuple = ()) -> Any:
     """Return content that tells ``value`` from others, for :func:`content_hash`.
 
     Raises
     ------
     ValueError
-        For lambdas, and for classes whose source is not known.
+        For a lambda.
     """
+
+    def identify_part(part):
+        return identify(part, (*_within, value))
+
+    if any(value is outer for outer in _within):
+        return getattr(value, "__qualname__", None)
     if isinstance(value, partial):
-        return "partial", *map(identify, (value.func, value.args, value.keywords))
+        return "partial", *map(identify_part, (value.func, value.args, value.keywords))
     if inspect.ismethod(value):
-        return "method", identify(value.__func__), identify(value.__self__)
+        return "method", identify_part(value.__func__), identify_part(value.__self__)
+    if isinstance(value, staticmethod | classmethod):
+        return type(value).__name__, identify_part(value.__func__)
+    if isinstance(value, property):
+        return "property", *map(identify_part, (value.fget, value.fset, value.fdel))
     if inspect.isfunction(value):
-        return _identify_function(value)
+        return _identify_function(value, identify_part)
     if inspect.isclass(value):
-        return identify_class(value)
+        return [_identify_class(part, identify_part) for part in value.__mro__]
     if isinstance(value, torch.Tensor):
         return to_array(value)
     if isinstance(value, dict):
-        return {key: identify(part) for key, part in value.items()}
+        return {key: identify_part(part) for key, part in value.items()}
     if isinstance(value, list | tuple):
-        return [identify(part) for part in value]
+        return [identify_part(part) for part in value]
     if callable(value) and hasattr(value, "__dict__"):
-        return identify_class(type(value)), identify(vars(value))
+        return identify_part(type(value)), identify_part(vars(value))
     return value
 
 
-def identify_class(cls: type) -> list:
-    """Return names, sources and closures of a class and of those it inherits from."""
-    return [_identify_one(part) for part in cls.__mro__]
-
-
-def _identify_one(cls):
+def _identify_class(cls, identify_part):
+    """Return the name of a class and what its own body defines."""
     name = f"{cls.__module__}.{cls.__qualname__}"
     if cls.__module__.partition(".")[0] in _RELEASED:
         return name
-    try:
-        source = inspect.getsource(cls)
-    except (OSError, TypeError):
-        raise _refuse(f"is of the class {name}, whose source is not known") from None
-    methods = [part for part in vars(cls).values() if inspect.isfunction(part)]
-    return name, source, [_closure(method) for method in methods]
+    return name, {
+        key: identify_part(part)
+        for key, part in vars(cls).items()
+        if inspect.isfunction(part) or not key.startswith(("__", "_abc_"))
+    }
 
 
-def _identify_function(function: FunctionType):
+def _identify_function(function, identify_part):
+    """Return the name of a function, its code, its defaults and its outer variables."""
     name = f"{function.__module__}.{function.__qualname__}"
     if function.__name__ == "<lambda>":
         raise _refuse(f"is or holds the lambda {name}")
     defaults = function.__defaults__, function.__kwdefaults__
-    return (
-        name,
-        _identify_code(function.__code__),
-        identify(defaults),
-        _closure(function),
-    )
+    outer = [cell.cell_contents for cell in function.__closure__ or ()]
+    code = _identify_code(function.__code__)
+    return name, code, identify_part(defaults), identify_part(outer)
 
 
-def _identify_code(code: CodeType):
+def _identify_code(code):
     """Return instructions, names and constants; those of inner functions included."""
     constants = [
         _identify_code(part) if isinstance(part, CodeType)
@@ -104,15 +108,8 @@ def _identify_code(code: CodeType):
     return code.co_code, code.co_names, constants
 
 
-def _closure(function: FunctionType):
-    """Return the outer variables that a function reads, but for itself."""
-    cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
-    held = {name: cell.cell_contents for name, cell in cells if name != "__class__"}
-    return {name: identify(v) for name, v in held.items() if v is not function}
-
-
-def _refuse(what: str) -> ValueError:
+def _refuse(what):
     return ValueError(
         f"The attack or function {what}, so a checkpoint could not tell it from "
-        "others. Define it with def or class in a module, or pass checkpoint=None."
+        "others. Define it with def or class, or pass checkpoint=None."
     )

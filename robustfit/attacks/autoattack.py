@@ -1,6 +1,5 @@
 """AutoAttack: four attacks, each on the samples that the ones before left standing."""
 
-import warnings
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -232,8 +231,7 @@ def _in_bfloat16(logits_fn, device_type):
     logits_fn = bfloat16_copy(logits_fn)
 
     def search_fn(x):
-        with warnings.catch_warnings(), torch.autocast(device_type, torch.bfloat16):
-            warnings.simplefilter("ignore", UserWarning)  # of CPUs without bfloat16
+        with torch.autocast(device_type, torch.bfloat16):
             return logits_fn(x).float()
 
     return search_fn

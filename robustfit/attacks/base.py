@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from robustfit._utils.content_identity import identify, identify_class
+from robustfit._utils.content_identity import identify
 from robustfit._utils.sample_random import sample_keys
 from robustfit.attacks.search import is_fooled, logits_in_batches
 from robustfit.threat_model import ThreatModel
@@ -186,7 +186,7 @@ class Attack(ABC):
             If it cannot be told, as for a lambda.
         """
         parameters = {k: v for k, v in vars(self).items() if not k.endswith("_")}
-        return identify_class(type(self)), identify(parameters)
+        return identify(type(self)), identify(parameters)
 
     def _start(self, logits_fn, x, y, generator) -> Start:
         """Predict all samples, and give each random keys of its own."""

@@ -6,6 +6,7 @@ from copy import copy
 
 import torch
 
+from robustfit._utils.content_identity import identify
 from robustfit._utils.torch_bridge import eval_mode
 from robustfit.attacks.base import Attack, AttackOutcome, as_attack
 from robustfit.attacks.gradient import PGD
@@ -79,7 +80,7 @@ class TransferAttack(Attack):
     def identity(self) -> tuple:
         """Return what tells this attack from others, for the names of checkpoints."""
         surrogates = [as_torch(s).fingerprint() for s in self.surrogates]
-        return "TransferAttack", surrogates, self._white_box().identity()
+        return identify(type(self)), surrogates, self._white_box().identity()
 
     def _white_box(self):
         return PGD(40) if self.attack is None else as_attack(self.attack)
