@@ -1,4 +1,4 @@
-"""How often does check_gradient_masking alarm, of honest models and of masked ones?
+"""Count the alarms of check_gradient_masking on honest and on masked models.
 
     python benchmarks/masking_alarms.py [--n-seeds 40] [--n-samples 50]
 
@@ -40,6 +40,7 @@ class Scaled(nn.Module):
         self.net = net
 
     def forward(self, x):
+        """Return the logits."""
         return 300 * self.net(x)
 
 
@@ -51,6 +52,7 @@ class Rounded(nn.Module):
         self.net = net
 
     def forward(self, x):
+        """Return the logits."""
         return self.net((x * 32).round() / 32)
 
 
@@ -109,6 +111,7 @@ def summarise(rows):
 
 
 def main():
+    """Measure the seeds that are missing and print the counts."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--n-seeds", type=int, default=40)
     parser.add_argument("--n-samples", type=int, default=50)
