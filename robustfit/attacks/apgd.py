@@ -184,7 +184,7 @@ class _Run:
         return _scatter_best(control.best, left, x, len(x)), left
 
     def _gradient(self, x_adv, rows, targets):
-        n_averaged, total = self.attack.n_averaged, 0
+        n_averaged, total = self.attack.n_averaged, torch.zeros_like(x_adv)
         for _ in range(n_averaged):
             value, gradient, logits = loss_and_input_gradient(
                 self.logits_fn, x_adv, self.y[rows], self.attack.loss, targets

@@ -193,24 +193,25 @@ class AutoAttack(Ensemble):
 
     def _build(self, name, norm):
         """Return the attack of a name with the paper's settings for the norm."""
-        shared = {"batch_size": self.batch_size}
+        size, n_steps = self.batch_size, self.n_steps
         n_restarts = 5 if self.version == "plus" or norm == "l1" else 1
         n_averaged = 20 if self.version == "rand" else 1
-        n_steps = self.n_steps
         if name in ("apgd-ce", "apgd-dlr"):
             loss = "cross-entropy" if name == "apgd-ce" else "dlr"
             n_restarts = 1 if self.version == "rand" else n_restarts
             return APGD(
-                n_steps, loss, n_restarts=n_restarts, n_averaged=n_averaged, **shared
-            )
+                n_steps, loss, n_restarts=n_restarts, n_averaged=n_averaged,
+                batch_size=size,
+            )  # fmt: skip
         if name == "apgd-t":
-            return APGD(n_steps, "dlr", n_targets=5 if norm == "l1" else 9, **shared)
+            n_targets = 5 if norm == "l1" else 9
+            return APGD(n_steps, "dlr", n_targets=n_targets, batch_size=size)
         if name == "fab-t":
-            return FAB(n_steps, n_targets=9, **shared)
+            return FAB(n_steps, n_targets=9, batch_size=size)
         if name == "fab":
             n_restarts = 5 if self.version == "plus" else 1
-            return FAB(n_steps, n_targets=0, n_restarts=n_restarts, **shared)
-        return Square(self.n_queries, **shared)
+            return FAB(n_steps, n_targets=0, n_restarts=n_restarts, batch_size=size)
+        return Square(self.n_queries, batch_size=size)
 
 
 class _State(NamedTuple):

@@ -61,7 +61,7 @@ def model_flags(logits_fn, x, y):
     x : torch.Tensor of shape (n_samples, ...)
     y : torch.Tensor of shape (n_samples,)
     """
-    flags = []
+    flags: list[type[Warning]] = []
     with torch.no_grad(), _count_gradients() as calls:
         outputs = [logits_fn(x) for _ in range(_N_REPEATS)]
     if calls:
