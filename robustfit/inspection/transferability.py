@@ -4,13 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from robustfit._utils.torch_bridge import eval_mode
 from robustfit.attacks._every_step import EveryStepPGD
-from robustfit.evaluation.attacking import (
-    attack_estimator,
-    predict_columns,
-    validate_data,
-)
+from robustfit.evaluation.attacking import attack_estimator, validate_data
 from robustfit.sklearn_to_torch.black_box import as_torch_or_black_box
 from robustfit.sklearn_to_torch.torch_classifier import as_torch
 from robustfit.threat_model import ThreatModel
@@ -212,8 +207,7 @@ class _CorrectSamples:
         self.batch_size = batch_size
 
     def __call__(self, X):
-        with eval_mode(self.classifier.module):
-            return predict_columns(self.classifier, X, self.batch_size) == self.column
+        return self.classifier.columns(X, self.batch_size) == self.column
 
 
 def _name_estimators(estimators, parameter):

@@ -11,7 +11,6 @@ from robustfit._utils.sklearn_private import Interval, StrOptions
 from robustfit._utils.torch_bridge import (
     batch_slices,
     draw_seed,
-    eval_mode,
     resolve_device,
     seeded_torch,
     stage_generator,
@@ -139,19 +138,17 @@ class AdversarialDataset(TrainingSetRewriter):
                     batch_size=self.batch_size,
                     generator=stage_generator(seed, epoch, device=x.device),
                 )
-        self.X_robust_ = to_array(
-            self._attack(classifier.module, x, y_column, threat_model)
-        )
+        self.X_robust_ = to_array(self._attack(classifier, x, y_column, threat_model))
         self.y_robust_ = self.classes_[y]
         self.sample_indices_ = np.arange(len(X))
 
-    def _attack(self, module, x, y, threat_model):
+    def _attack(self, classifier, x, y, threat_model):
         """Run every step of PGD on every image, whether it is fooled or not."""
         x_adv = x.clone()
-        with eval_mode(module):
+        with classifier.frozen():
             for rows in batch_slices(len(x), self.batch_size):
                 x_adv[rows] = take_every_step(
-                    module,
+                    classifier,
                     x[rows],
                     x[rows],
                     y[rows],

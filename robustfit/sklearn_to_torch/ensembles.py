@@ -7,6 +7,7 @@ from sklearn.ensemble import VotingClassifier
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
+from robustfit._utils.sklearn_private import voting_weights
 from robustfit._utils.torch_bridge import to_tensor
 from robustfit.exceptions import NotDifferentiableError
 from robustfit.sklearn_to_torch.torch_classifier import TorchClassifier, as_torch
@@ -51,8 +52,7 @@ def _(estimator: VotingClassifier):
                 "have no differentiable form in torch; use attack='square'."
             )
         members.append(_LogSoftmaxOf(classifier.module))
-    weights = estimator._weights_not_none
-    weights = np.ones(len(members)) if weights is None else np.asarray(weights, float)
+    weights = voting_weights(estimator)
     return TorchClassifier(
         _MeanProbability([m for m, w in zip(members, weights, strict=True) if w > 0],
                          weights[weights > 0]),
