@@ -4,18 +4,21 @@ Gradients of saturated probabilities vanish and feign robustness; those of the l
 before the softmax do not.
 """
 
+from collections import deque
+
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from robustfit._utils.watched_calls import WatchedCalls
+from robustfit._utils.watched_layers import watched_layers
 
 __all__ = [
-    "first_output",
     "log_of",
     "looks_like_probabilities",
     "recover_logits",
     "see_through_softmax",
+    "see_through_softmax_layer",
 ]
 
 _SOFTMAX = (torch.softmax, F.softmax, torch.Tensor.softmax, torch.special.softmax)
@@ -55,24 +58,36 @@ class _RecoveredLogits(nn.Module):
 
 
 def see_through_softmax(fn, x):
-    """Return what ``fn`` returns for ``x``, and what the last softmax made it of.
+    """Return what ``fn`` returns for ``x``, and the logits that a softmax made it of.
 
-    The latter is None where the output is not what a softmax returned. Of a tuple the
-    first is the output.
+    They are None where the output is not what the last softmax returned. Of a tuple
+    the first is the output.
     """
-    last = {}
+    last: deque = deque(maxlen=1)
 
     def remember(args, kwargs, output):
-        last["output"], last["logits"] = output, args[0] if args else kwargs["input"]
+        last.append((args[0] if args else kwargs["input"], output))
 
-    with WatchedCalls(_SOFTMAX, remember):
-        output = first_output(fn(x))
-    return output, last["logits"] if last.get("output") is output else None
+    return _run(fn, x, last, WatchedCalls(_SOFTMAX, remember))
 
 
-def first_output(output):
-    """Return the first of several outputs of a net."""
-    return output[0] if isinstance(output, tuple) else output
+def see_through_softmax_layer(module, x):
+    """Do the same where the softmax is a ``torch.nn.Softmax``; others are not seen."""
+    last: deque = deque(maxlen=1)
+
+    def remember(_, given, returned):
+        last.append((given, returned))
+
+    layers = [part for part in module.modules() if isinstance(part, nn.Softmax)]
+    return _run(module, x, last, watched_layers(layers, remember))
+
+
+def _run(fn, x, last, watch):
+    with watch:
+        output = fn(x)
+    if isinstance(output, tuple):
+        output = output[0]
+    return output, last[0][0] if last and last[0][1] is output else None
 
 
 def log_of(probabilities):

@@ -22,11 +22,7 @@ from torch import nn
 from robustfit._utils.sklearn_private import BaseSearchCV
 from robustfit._utils.torch_bridge import batch_slices, eval_mode, to_array, to_tensor
 from robustfit.exceptions import NotDifferentiableError
-from robustfit.sklearn_to_torch.probabilities import (
-    first_output,
-    log_of,
-    see_through_softmax,
-)
+from robustfit.sklearn_to_torch.probabilities import log_of, see_through_softmax_layer
 
 __all__ = ["TorchClassifier", "as_torch", "transformer_as_torch"]
 
@@ -341,20 +337,14 @@ class _SkorchLogits(nn.Module):
         self._takes_probabilities = isinstance(net.criterion_, nn.NLLLoss)
         self._is_binary = isinstance(net.criterion_, nn.BCEWithLogitsLoss | nn.BCELoss)
         self._takes_probability = isinstance(net.criterion_, nn.BCELoss)
-        self._has_softmax = any(
-            isinstance(m, nn.Softmax) for m in self.module.modules()
-        )
 
     def forward(self, x):
         parameter = next(self.module.parameters(), None)
         if parameter is not None:
             x = x.to(parameter.dtype)
-        if self._has_softmax:
-            output, logits = see_through_softmax(self.module, x)
-            if logits is not None:
-                return logits
-        else:
-            output = first_output(self.module(x))
+        output, logits = see_through_softmax_layer(self.module, x)
+        if logits is not None:
+            return logits
         if self._takes_probability:
             output = torch.logit(output)
         if self._is_binary:

@@ -9,6 +9,7 @@ from robustfit.sklearn_to_torch.probabilities import (
     looks_like_probabilities,
     recover_logits,
     see_through_softmax,
+    see_through_softmax_layer,
 )
 
 WAYS = {
@@ -27,6 +28,23 @@ def test_the_last_softmax_is_seen_through(way):
     logits = 100 * torch.rand(4, 3)
     output, found = see_through_softmax(WAYS[way], logits)
     assert found is logits
+    torch.testing.assert_close(output, logits.softmax(1))
+
+
+def test_a_layer_is_seen_through_and_a_function_is_not():
+    class Functional(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inside = nn.Softmax(1)
+
+        def forward(self, z):
+            self.inside(z)
+            return z.softmax(1)
+
+    logits = 100 * torch.rand(4, 3)
+    assert see_through_softmax_layer(nn.Softmax(1), logits)[1] is logits
+    output, found = see_through_softmax_layer(Functional(), logits)
+    assert found is None
     torch.testing.assert_close(output, logits.softmax(1))
 
 
