@@ -34,6 +34,7 @@ ADVICE = {
 }
 _N_REPEATS = 5
 _RANDOM_TOLERANCE = 1e-4
+# A torch that does not tell of autograd.backward tells of Tensor.backward.
 _GRADIENTS = (torch.autograd.grad, torch.autograd.backward, torch.Tensor.backward)
 
 
