@@ -55,7 +55,8 @@ def model_flags(logits_fn, x, y):
     x : torch.Tensor of shape (n_samples, ...)
     y : torch.Tensor of shape (n_samples,)
     """
-    flags, calls = [], []
+    flags: list[type[Warning]] = []
+    calls: list[bool] = []
     with torch.no_grad(), WatchedCalls(_GRADIENTS, lambda *_: calls.append(True)):
         outputs = [logits_fn(x) for _ in range(_N_REPEATS)]
     if calls:

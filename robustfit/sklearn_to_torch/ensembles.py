@@ -16,6 +16,8 @@ from robustfit.sklearn_to_torch.torch_classifier import TorchClassifier, as_torc
 class _MeanProbability(nn.Module):
     """Logarithm of the weighted mean of members' probabilities."""
 
+    log_weights: torch.Tensor
+
     def __init__(self, members, weights):
         super().__init__()
         self.members = nn.ModuleList(members)
@@ -62,6 +64,9 @@ def _(estimator: VotingClassifier):
 
 class _Sigmoids(nn.Module):
     """Platt's sigmoid a class, and their normalised logarithm."""
+
+    slopes: torch.Tensor
+    offsets: torch.Tensor
 
     def __init__(self, module, slopes, offsets, takes_probabilities):
         super().__init__()

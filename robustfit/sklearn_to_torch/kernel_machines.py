@@ -108,6 +108,9 @@ class _OneAgainstOne(nn.Module):
     Gradients flow through the confidences; votes are constant almost everywhere.
     """
 
+    first: torch.Tensor
+    second: torch.Tensor
+
     def __init__(self, n_classes):
         super().__init__()
         pairs = torch.tensor(list(combinations(range(n_classes), 2)))
