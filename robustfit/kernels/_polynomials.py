@@ -142,13 +142,15 @@ def fit_polynomials(depth, kind, dtype):
     # In float32 rounding leaves it no more than six digits.
     is_float32 = dtype == torch.float32
     tolerance = 2e-7 if is_float32 else tolerance
-    slopes = (_fit(exact.deriv(), END, tolerance) for exact in (near_exact, far_exact))
+    slopes = [_fit(exact.deriv(), END, tolerance) for exact in (near_exact, far_exact)]
     from_value = None
     if kind == "ntk" and is_float32:
         from_value = _fit_from_value(near_exact, tolerance)
     peak = float(compose(0.0, 1.0, depth, kind))
-    centred = (_centred(fit, CENTRE) for fit in (near, far, *slopes))
-    return KernelPolynomials(peak, *centred, from_value)
+    names = ("near", "far", "near_slope", "far_slope")
+    fits = zip(names, (near, far, *slopes), strict=True)
+    coefficients = {name: _centred(fit, CENTRE) for name, fit in fits}
+    return KernelPolynomials(peak, from_value=from_value, **coefficients)
 
 
 def _centred(fitted, centre):
