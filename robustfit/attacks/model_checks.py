@@ -39,11 +39,13 @@ _GRADIENTS = (torch.autograd.grad, torch.autograd.backward, torch.Tensor.backwar
 
 
 def check_model(logits_fn, x, y, *, expects_noise=False):
-    """Warn with a named warning for each flag that :func:`model_flags` raises."""
-    for category in model_flags(logits_fn, x, y):
-        if category is RandomizedDefenseWarning and expects_noise:
-            continue
+    """Warn for each flag that :func:`model_flags` raises; return the warnings."""
+    flags = model_flags(logits_fn, x, y)
+    if expects_noise:
+        flags = [flag for flag in flags if flag is not RandomizedDefenseWarning]
+    for category in flags:
         warnings.warn(ADVICE[category], category, stacklevel=4)
+    return flags
 
 
 def model_flags(logits_fn, x, y):

@@ -7,10 +7,9 @@ import numpy as np
 import torch
 
 from robustfit._utils.argument_checks import check_count
-from robustfit._utils.torch_bridge import batch_slices, draw_seed, to_tensor
-from robustfit.attacks._every_step import EveryStepPGD
-from robustfit.attacks._losses import ATTACK_LOSSES
-from robustfit.attacks.gradient import input_gradient
+from robustfit._utils.torch_bridge import batch_slices, draw_seed, per_sample, to_tensor
+from robustfit.attacks.gradient import EveryStepPGD
+from robustfit.attacks.losses import cross_entropy, input_gradient
 from robustfit.evaluation.attacking import validate_data
 from robustfit.sklearn_to_torch.torch_classifier import as_torch
 from robustfit.threat_model import ThreatModel
@@ -101,15 +100,12 @@ def loss_around_input(
     generator = torch.Generator().manual_seed(draw_seed(random_state))
     random = torch.randn(centre.shape, generator=generator).to(centre.device)
     with classifier.frozen():
-        gradient, _ = input_gradient(
-            classifier, centre, column, ATTACK_LOSSES["cross-entropy"]
-        )
+        gradient = input_gradient(classifier, centre, column)
         adversarial = threat_model.steepest_direction(gradient)
         random = threat_model.steepest_direction(random)
-        shape = (n_points, *[1] * (centre.ndim - 1))
         rows = []
         for step in steps:
-            moves = step * random + steps.reshape(shape) * adversarial
+            moves = step * random + per_sample(steps, centre) * adversarial
             points = threat_model.clip(centre + moves)
             labels = column.expand(n_points)
             rows.append(_losses(classifier, points, labels, batch_size))
@@ -161,4 +157,4 @@ def _adversarial_loss(classifier, x, y, threat_model, n_steps, batch_size):
 
 def _losses(classifier, x, y, batch_size):
     """Return the cross-entropy of each sample."""
-    return ATTACK_LOSSES["cross-entropy"](classifier.logits(x, batch_size), y)
+    return cross_entropy(classifier.logits(x, batch_size), y, value_only=True)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from robustfit._utils.torch_bridge import to_array
-from robustfit.attacks._every_step import EveryStepPGD
+from robustfit.attacks.gradient import EveryStepPGD
 from robustfit.evaluation.attacking import attack_estimator, validate_data
 from robustfit.sklearn_to_torch.black_box import as_torch_or_black_box
 from robustfit.sklearn_to_torch.torch_classifier import as_torch
