@@ -17,7 +17,7 @@ from scipy.stats import binom
 from sklearn.neural_network import MLPClassifier
 from sklearn.utils.validation import check_array
 
-from robustfit._utils.torch_bridge import eval_mode, to_array, to_tensor
+from robustfit._utils.torch_bridge import to_array, to_tensor
 from robustfit.attacks import (
     APGD,
     FAB,
@@ -257,7 +257,7 @@ def _distances(evidence, estimator):
         evidence.shared["norm"], evidence.eps, evidence.shared["clip_range"]
     )
     classifier, attack = as_torch(estimator), FAB(50, n_targets=3, minimal=True)
-    with eval_mode(classifier.module):
+    with classifier.frozen():
         x = to_tensor(evidence.X, classifier.device)
         y = classifier.encode(evidence.y)
         x_adv = attack(classifier, x, y, threat_model)
@@ -292,7 +292,7 @@ def semi_black_box_is_weaker(evidence):
 def no_flags(evidence):
     """AutoAttack's flags: randomised, dynamic, probabilities, zero gradients."""
     classifier = as_torch(evidence.estimator)
-    with eval_mode(classifier.module):
+    with classifier.frozen():
         x = to_tensor(evidence.X[:128], classifier.device)
         y = classifier.encode(evidence.y[:128])
         flags = [flag.__name__ for flag in model_flags(classifier, x, y)]
@@ -313,7 +313,7 @@ def autoattack_confirms(evidence):
 def gradients_do_not_vanish(evidence):
     """Right samples must keep a gradient: shattered ones vanish around them."""
     classifier = as_torch(evidence.estimator)
-    with eval_mode(classifier.module):
+    with classifier.frozen():
         x = to_tensor(evidence.X, classifier.device)
         y = classifier.encode(evidence.y)
         _, gradient, logits = loss_and_input_gradient(classifier, x, y, "cross-entropy")

@@ -8,9 +8,9 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from robustfit._utils.skorch_private import set_training
 from robustfit._utils.torch_bridge import (
     batch_slices,
-    eval_mode,
     seeded_torch,
     stage_generator,
     to_tensor,
@@ -150,7 +150,7 @@ class TrainingLoop:
             self._restore(self._good)
             raise
         finally:
-            self.net._set_training(False)
+            set_training(self.net, False)
 
     def _run_stage(self, number, stage, done):
         self._begin_stage(stage, n_done=len(done))
@@ -220,7 +220,7 @@ class TrainingLoop:
         generator = stage_generator(self.seed, n_epoch, 1, device=classifier.device)
         X, y = self.early_stopping.X, self.early_stopping.y
         natural = robust = 0
-        with eval_mode(classifier.module), torch.no_grad():
+        with classifier.frozen(), torch.no_grad():
             for rows in batch_slices(len(X), 500):
                 x = to_tensor(X[rows], classifier.device)
                 target = to_tensor(y[rows], classifier.device, torch.int64)

@@ -8,10 +8,9 @@ images that neither it nor the set has seen.
 import copy
 import time
 
-import torch
 import torch.nn.functional as F
 
-from robustfit._utils.torch_bridge import batch_slices, eval_mode, to_tensor
+from robustfit._utils.torch_bridge import batch_slices
 from robustfit.attacks import PGD
 from robustfit.evaluation.attacking import attack_in_turn
 from robustfit.robustifiers.dataset_learning.natural_training import train_naturally
@@ -58,13 +57,12 @@ def measure_robustness(classifier, X, y, threat_model):
 
 
 def _mean_loss(classifier, X, y):
-    target = classifier.encode(y)
-    total = 0.0
-    with eval_mode(classifier.module), torch.no_grad():
-        for rows in batch_slices(len(X), BATCH_SIZE):
-            logits = classifier(to_tensor(X[rows], classifier.device))
-            total += float(F.cross_entropy(logits, target[rows], reduction="sum"))
-    return total / len(X)
+    logits, target = classifier.logits(X, BATCH_SIZE), classifier.encode(y)
+    sums = (
+        float(F.cross_entropy(logits[rows], target[rows], reduction="sum"))
+        for rows in batch_slices(len(X), BATCH_SIZE)
+    )
+    return sum(sums) / len(X)
 
 
 def fine_tune(theta_0, x, y, batch_size, generator):
