@@ -1,15 +1,13 @@
 """``RobustDatasetLearner``: learn a training set on which nets become robust."""
 
-import time
 from numbers import Integral, Real
 
 import skorch
 import torch
 
-from robustfit._utils.checkpoint import Checkpoint
+from robustfit._utils.fit_progress import FitProgress, open_fit
 from robustfit._utils.sklearn_private import Interval, StrOptions
 from robustfit._utils.torch_bridge import (
-    draw_seed,
     resolve_device,
     seeded_torch,
     stage_generator,
@@ -267,9 +265,7 @@ class RobustDatasetLearner(TrainingSetRewriter):
 
     def _learn(self, X, y, image_shape, threat_model):
         device = resolve_device(self.device)
-        checkpoint = self._open_checkpoint(X, y)
-        saved = checkpoint.load()
-        seed = draw_seed(self.random_state) if saved is None else saved[1]["seed"]
+        checkpoint, saved, seed = open_fit(self, X, y)
         rows = select_rows(y, seed, self.fraction, self.validation_fraction)
         self.sample_indices_ = rows.learned
         nets = [self._new_net(image_shape, device) for _ in range(self._n_nets())]
@@ -289,14 +285,6 @@ class RobustDatasetLearner(TrainingSetRewriter):
                 self.source_indices_ = rows.learned[to_array(state.sources)]
             if state.soft_labels is not None:
                 self.y_robust_ = to_array(state.soft_labels)
-
-    def _open_checkpoint(self, X, y):
-        if self.checkpoint is None:
-            return Checkpoint(None)
-        parameters = self.get_params()
-        for name in ("checkpoint", "verbose", "device"):
-            del parameters[name]
-        return Checkpoint(self.checkpoint, type(self).__name__, parameters, X, y)
 
     def _n_nets(self):
         """Return the number of naturally trained nets that the steps start from."""
@@ -329,35 +317,25 @@ class RobustDatasetLearner(TrainingSetRewriter):
     def _run_steps(self, problem, state, seed, checkpoint):
         """Run the steps not yet in the history; keep and report after each."""
         steps = plan_steps(problem, self, self._protocol())
-        context = self._init_callback_context(max_subtasks=len(steps))
-        context.call_on_fit_task_begin(estimator=self)
-        for number, step in enumerate(steps):
-            subcontext = context.subcontext(task_name=step.name)
-            subcontext.call_on_fit_task_begin(estimator=self)
-            stopped = step.optional and has_stopped(
-                state.history, self.n_iter_no_change
-            )
-            if number >= state.n_done and not stopped:
+        with FitProgress(self, len(steps)) as progress:
+            for number, step in enumerate(steps):
+                stopped = step.optional and has_stopped(
+                    state.history, self.n_iter_no_change
+                )
+                if number < state.n_done or stopped:
+                    progress.skip(step.name)
+                    continue
                 generator = stage_generator(seed, number, device=problem.x.device)
-                self._run_step(step, state, generator, len(steps))
-                state.n_done = number + 1
-                checkpoint.save(*pack_state(problem, state, seed))
-            subcontext.call_on_fit_task_end(estimator=self)
-        context.call_on_fit_task_end(estimator=self)
+                with progress.step(step.name):
+                    self._run_step(step, state, generator, progress)
+                    state.n_done = number + 1
+                    checkpoint.save(*pack_state(problem, state, seed))
 
-    def _run_step(self, step, state, generator, n_steps):
-        start = time.perf_counter()
+    def _run_step(self, step, state, generator, progress):
         measured = step.run(state, generator)
-        seconds = time.perf_counter() - start
-        state.history.append({"step": step.name, "seconds": seconds, **measured})
-        if self.verbose:
-            numbers = ", ".join(
-                f"{k} {v:.3g}" if isinstance(v, float) else f"{k} {v}"
-                for k, v in state.history[-1].items()
-                if k != "step"
-            )
-            count = f"{len(state.history)}/{n_steps}"
-            print(f"[RobustDatasetLearner] {count} {step.name}: {numbers}")  # noqa: T201
+        record = {"step": step.name, "seconds": progress.seconds, **measured}
+        state.history.append(record)
+        progress.report(step.name, record)
 
 
 def _train_theta_0(net, X, y, seed, number, saved):

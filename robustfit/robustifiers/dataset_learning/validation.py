@@ -12,9 +12,9 @@ import torch
 import torch.nn.functional as F
 
 from robustfit._utils.torch_bridge import batch_slices, eval_mode, to_tensor
-from robustfit.attacks import PGD
-from robustfit.evaluation.attacking import attack_in_turn
+from robustfit.evaluation.judge import judge
 from robustfit.robustifiers.dataset_learning.natural_training import train_naturally
+from robustfit.sklearn_to_torch.fast_copy import fast_copy
 from robustfit.sklearn_to_torch.torch_classifier import as_torch
 
 __all__ = ["Validation", "fine_tune", "has_stopped", "measure_robustness"]
@@ -46,25 +46,30 @@ def measure_robustness(classifier, X, y, threat_model):
         mean cross-entropy on the images that PGD on the cross-entropy found (level 2
         and 3 of Eq. 1 of "Towards Robust Dataset Learning").
     """
-    attacks = [PGD(ATTACK_STEPS, loss=loss) for loss in ("cross-entropy", "margin")]
-    crossed, margin = attack_in_turn(
-        classifier, X, y, attacks, threat_model=threat_model, batch_size=BATCH_SIZE
-    )
-    return {
-        "natural_accuracy": crossed.natural_accuracy,
-        "robust_accuracy": float((crossed.robust & margin.robust).mean()),
-        "outer_loss": _mean_loss(as_torch(classifier), crossed.X_adv, y),
-    }
+    classifier = as_torch(classifier)
+    x, y = to_tensor(X, classifier.device), classifier.encode(y)
+    with eval_mode(classifier.module):
+        measured, x_crossed = judge(
+            classifier,
+            x,
+            y,
+            threat_model,
+            losses=("cross-entropy", "margin"),
+            n_steps=ATTACK_STEPS,
+            batch_size=BATCH_SIZE,
+            generator=0,
+            search_fn=fast_copy(classifier, x[:8]),
+        )
+        return measured | {"outer_loss": _mean_loss(classifier, x_crossed, y)}
 
 
-def _mean_loss(classifier, X, y):
-    target = classifier.encode(y)
+@torch.no_grad()
+def _mean_loss(classifier, x, y):
     total = 0.0
-    with eval_mode(classifier.module), torch.no_grad():
-        for rows in batch_slices(len(X), BATCH_SIZE):
-            logits = classifier(to_tensor(X[rows], classifier.device))
-            total += float(F.cross_entropy(logits, target[rows], reduction="sum"))
-    return total / len(X)
+    for rows in batch_slices(len(x), BATCH_SIZE):
+        loss = F.cross_entropy(classifier(x[rows]), y[rows], reduction="sum")
+        total += float(loss)
+    return total / len(x)
 
 
 def fine_tune(theta_0, x, y, batch_size, generator):
