@@ -317,7 +317,7 @@ def test_every_option_runs(digits, parameters):
     X, y, _, _ = digits
     distiller = quick(n_support=30, **parameters).fit(X, y)
     assert np.isfinite(distiller.X_robust_).all()
-    assert np.isfinite(distiller.history_[-1]["loss"])
+    assert np.isfinite(distiller.history_[-1]["outer_loss"])
 
 
 def test_clean_weight_one_is_kip(digits):
