@@ -38,7 +38,7 @@ from torch import nn
 import robustfit
 from robustfit import AdversarialClassifier, attack_estimator
 from robustfit._utils.torch_bridge import eval_mode, to_tensor
-from robustfit.attacks._losses import ATTACK_LOSSES
+from robustfit.attacks.losses import cross_entropy
 from robustfit.nets import LeNet5, ResNet18, SmallCNN, default_classifier
 from robustfit.threat_model import ThreatModel
 
@@ -209,7 +209,7 @@ def bare_epoch(module, batches, optimizer, n_steps, threat_model):
             with eval_mode(module):
                 for _ in range(n_steps):
                     x = x.detach().requires_grad_(True)
-                    loss = ATTACK_LOSSES["cross-entropy"](module(x), y).sum()
+                    loss = cross_entropy(module(x), y, value_only=True).sum()
                     torch.autograd.grad(loss, x)
         module.train()
         optimizer.zero_grad()

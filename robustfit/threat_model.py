@@ -6,6 +6,7 @@ or projects by itself.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from numbers import Real
 
@@ -18,6 +19,7 @@ from robustfit._utils.sample_random import (
     sample_normal,
     sample_uniform,
 )
+from robustfit._utils.torch_bridge import per_sample
 from robustfit.exceptions import AttackBudgetError, PixelRangeError
 
 __all__ = ["ThreatModel"]
@@ -130,7 +132,7 @@ class ThreatModel:
         n_features = max(1, x[0].numel() if len(x) else 1)
         direction = _normal(x.shape, x, generator)
         radius = _uniform((len(x), 1), x, generator)[:, 0] ** (1 / n_features)
-        radius = radius.reshape(-1, *[1] * (x.ndim - 1)) * self.eps
+        radius = per_sample(radius, x) * self.eps
         if self.norm == "l1":  # a Laplace vector has a uniform direction in l1
             direction = direction.sign() * -(
                 1 - _uniform(x.shape, x, generator)
@@ -178,7 +180,7 @@ class ThreatModel:
 
     def _length(self, delta):
         length = self.distance(delta, torch.zeros_like(delta)).clamp_min(1e-12)
-        return length.reshape(-1, *[1] * (delta.ndim - 1))
+        return per_sample(length, delta)
 
     def steepest_direction(self, gradient):
         """Return the unit-norm direction along which ``gradient`` ascends fastest."""
@@ -194,6 +196,42 @@ class ThreatModel:
         The result is not projected: call :meth:`project` with the natural input.
         """
         return x_adv + step_size * self.steepest_direction(gradient)
+
+    def default_step(self, n_steps: int) -> float:
+        """Return the length of ``n_steps`` steps that cross the ball and come back."""
+        return 2.5 * self.eps / n_steps
+
+    def climb(
+        self,
+        gradient_fn: Callable[[torch.Tensor], torch.Tensor],
+        x_start: torch.Tensor,
+        x: torch.Tensor,
+        *,
+        n_steps: int,
+        step_size: float | None = None,
+    ) -> torch.Tensor:
+        """Take all of ``n_steps`` along a gradient, each projected to the ball.
+
+        Parameters
+        ----------
+        gradient_fn : callable
+            Maps points (n_samples, ...) to gradients of what shall grow.
+        x_start, x : torch.Tensor of shape (n_samples, ...)
+            Where the steps begin, and the centre of the ball they stay in.
+        n_steps : int
+        step_size : float or None, default=None
+            None is :meth:`default_step`.
+
+        Returns
+        -------
+        torch.Tensor of shape (n_samples, ...)
+        """
+        if step_size is None:
+            step_size = self.default_step(n_steps)
+        for _ in range(n_steps):
+            x_start = self.ascent_step(x_start, gradient_fn(x_start), step_size)
+            x_start = self.project(x_start, x)
+        return x_start
 
     def l2_descent_step(self, x, gradient, step_size):
         """Step down by the l2 length ``step_size``, within the range, not the ball.
@@ -274,7 +312,7 @@ def _range_advice(smallest, largest, high):
 def _l2(delta):
     """L2 norm of each sample, shaped to broadcast against it."""
     norm = torch.linalg.vector_norm(delta.reshape(len(delta), -1), dim=1)
-    return norm.reshape(-1, *[1] * (delta.ndim - 1))
+    return per_sample(norm, delta)
 
 
 def _l2_direction(gradient):

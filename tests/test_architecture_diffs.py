@@ -21,6 +21,13 @@ from robustfit import attack_estimator
 forest = RandomForestClassifier(10, random_state=0).fit(X[:500], y[:500])
 result = attack_estimator(forest, X[500:600], y[500:600], attack="corners", eps=0.2)
 assert result.robust_accuracy < result.natural_accuracy
+try:
+    attack_estimator(forest, X, y, attack="corner")
+except ValueError as error:
+    assert "'corners'" in str(error)
+else:
+    raise AssertionError("an unknown name was taken")
+assert '"corners"' in attack_estimator.__doc__
 """,
     "robustifier": """
 import sys

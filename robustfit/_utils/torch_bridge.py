@@ -11,6 +11,7 @@ __all__ = [
     "draw_seed",
     "eval_mode",
     "make_generator",
+    "per_sample",
     "resolve_device",
     "seeded_torch",
     "stage_generator",
@@ -99,6 +100,11 @@ def to_tensor(array, device="cpu", dtype=torch.float32):
 def to_array(tensor):
     """Return a tensor's values as a numpy array of its own memory."""
     return tensor.detach().cpu().numpy().copy()
+
+
+def per_sample(values, x):
+    """Return one value a sample, shaped so that it broadcasts against ``x``."""
+    return values.reshape(-1, *[1] * (x.ndim - 1))
 
 
 def batch_slices(n_samples, batch_size):

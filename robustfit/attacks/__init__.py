@@ -7,6 +7,7 @@ from one to the other.
 from robustfit.attacks.apgd import APGD
 from robustfit.attacks.autoattack import AutoAttack
 from robustfit.attacks.autoattack_reference import AutoAttackReference
+from robustfit.attacks.base import Attack, AttackOutcome
 from robustfit.attacks.fab import FAB
 from robustfit.attacks.gradient import FGSM, PGD
 from robustfit.attacks.hard_label import HardLabelAttack
@@ -19,6 +20,8 @@ __all__ = [
     "FAB",
     "FGSM",
     "PGD",
+    "Attack",
+    "AttackOutcome",
     "AutoAttack",
     "AutoAttackReference",
     "HardLabelAttack",

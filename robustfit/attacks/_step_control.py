@@ -6,6 +6,8 @@ point, the best one, and what the last steps did to the loss.
 
 import torch
 
+from robustfit._utils.torch_bridge import per_sample
+
 __all__ = ["SparsityControl", "StepSizeControl"]
 
 _MOMENTUM = 0.25
@@ -47,10 +49,9 @@ class _Control:
         self._since_checkpoint += 1
 
     def _return_to_best(self, rows):
-        self.x_adv = torch.where(_wide(rows, self.x), self.best, self.x_adv)
-        self.gradient = torch.where(
-            _wide(rows, self.x), self.best_gradient, self.gradient
-        )
+        rows = per_sample(rows, self.x)
+        self.x_adv = torch.where(rows, self.best, self.x_adv)
+        self.gradient = torch.where(rows, self.best_gradient, self.gradient)
 
 
 class StepSizeControl(_Control):
@@ -80,7 +81,7 @@ class StepSizeControl(_Control):
     def step(self):
         """Return the next point: a projected step, with momentum from the second on."""
         towards = self.threat_model.ascent_step(
-            self.x_adv, self.gradient, _wide(self.step_size, self.x)
+            self.x_adv, self.gradient, per_sample(self.step_size, self.x)
         )
         towards = self.threat_model.project(towards, self.x)
         if self._momentum:
@@ -134,7 +135,7 @@ class SparsityControl(_Control):
         smallest = ranked.gather(1, (last[:, None] - 1).clamp_min(0))
         signs = torch.where(flat.abs() >= smallest, flat.sign(), 0.0)
         signs = signs / signs.abs().sum(1, keepdim=True).clamp_min(1)
-        move = _wide(self.step_size, self.x) * signs.reshape(self.x.shape)
+        move = per_sample(self.step_size, self.x) * signs.reshape(self.x.shape)
         return self.threat_model.project(self.x_adv + move, self.x)
 
     def update(self, x_adv, gradient, value):
@@ -151,8 +152,3 @@ class SparsityControl(_Control):
         self._n_changed = n_changed.clamp_min(1)
         self._return_to_best(sparser)
         self._since_checkpoint = 0
-
-
-def _wide(values, x):
-    """Shape one value a sample so that it broadcasts against ``x``."""
-    return values.reshape(-1, *[1] * (x.ndim - 1))

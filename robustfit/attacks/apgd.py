@@ -3,30 +3,25 @@
 import torch
 
 from robustfit._utils.argument_checks import check_count
-from robustfit._utils.sample_random import (
-    sample_keys,
-    sample_normal,
-    sample_uniform,
-    with_stream,
-)
-from robustfit._utils.torch_bridge import batch_slices
+from robustfit._utils.sample_random import sample_normal, sample_uniform
 from robustfit.attacks._step_control import SparsityControl, StepSizeControl
-from robustfit.attacks.losses import ANALYTIC_LOSSES, loss_and_input_gradient
+from robustfit.attacks.base import Attack, AttackOutcome
+from robustfit.attacks.losses import check_loss, loss_and_input_gradient
 from robustfit.attacks.search import (
     Survivors,
     is_fooled,
-    logits_in_batches,
-    search_targets,
+    keys_of_start,
+    search_survivors,
 )
 from robustfit.threat_model import ThreatModel
 
-__all__ = ["APGD", "other_classes"]
+__all__ = ["APGD"]
 
 # Radii and shares of the steps of the l1 attack ("Mind the box", section 3.3).
 _L1_SCHEDULE = ((3.0, 0.3), (2.0, 0.3), (1.0, 0.4))
 
 
-class APGD:
+class APGD(Attack):
     """Auto-PGD (Croce & Hein, 2020, Algorithm 1), without a step size to tune.
 
     Parameters
@@ -76,14 +71,14 @@ class APGD:
 
     def __init__(
         self,
-        n_steps=100,
-        loss="cross-entropy",
+        n_steps: int = 100,
+        loss: str = "cross-entropy",
         *,
-        n_restarts=1,
-        n_targets=0,
-        n_averaged=1,
-        batch_size=128,
-        best_loss=False,
+        n_restarts: int = 1,
+        n_targets: int = 0,
+        n_averaged: int = 1,
+        batch_size: int = 128,
+        best_loss: bool = False,
     ):
         check_count("n_steps", n_steps)
         check_count("n_restarts", n_restarts)
@@ -91,10 +86,7 @@ class APGD:
         check_count("batch_size", batch_size)
         if n_targets != 0:
             check_count("n_targets", n_targets)
-        if loss not in ANALYTIC_LOSSES:
-            raise ValueError(
-                f"loss is {loss!r}; expected one of {sorted(ANALYTIC_LOSSES)}."
-            )
+        check_loss(loss)
         if n_targets and loss == "cross-entropy":
             raise ValueError(
                 "loss='cross-entropy' has no targeted form here; use loss='dlr' or "
@@ -108,30 +100,19 @@ class APGD:
         self.batch_size = batch_size
         self.best_loss = best_loss
 
-    def __call__(self, logits_fn, x, y, threat_model, generator=None):
-        """Return adversarial inputs of the shape of ``x``; see ``best_loss``."""
-        if len(x) == 0:
-            return x
-        seed = generator.initial_seed() if generator is not None else 0
-        logits = logits_in_batches(logits_fn, x, self.batch_size)
-        survivors = Survivors(x, is_fooled(logits, y))
-        keys = sample_keys(x, seed)
+    def run(self, logits_fn, x, y, threat_model, generator=None):
+        """Return what fools the model, and the other samples as ``best_loss`` says."""
+        start = self._start(logits_fn, x, y, generator)
+        survivors = Survivors(x, start.fooled)
         for restart in range(self.n_restarts):
-            run = _Run(self, logits_fn, x, y, threat_model, survivors, restart, keys)
-            if self.n_targets:
-                order = other_classes(logits, y)[:, : self.n_targets]
-                search_targets(run, survivors, order, self.batch_size)
-            else:
-                rows = survivors.rows()
-                for batch in batch_slices(len(rows), self.batch_size):
-                    run(rows[batch], None)
-        return survivors.x_adv
-
-
-def other_classes(logits, y):
-    """Return the other classes of each sample, the most likely first."""
-    logits = logits.scatter(1, y[:, None], -torch.inf)
-    return logits.argsort(1, descending=True)[:, :-1]
+            run = _Run(
+                self, logits_fn, x, y, threat_model, survivors, restart, start.keys
+            )
+            search_survivors(
+                run, survivors, start.logits, y,
+                n_targets=self.n_targets, batch_size=self.batch_size,
+            )  # fmt: skip
+        return AttackOutcome(survivors.x_adv)
 
 
 class _Run:
@@ -172,10 +153,7 @@ class _Run:
             self.survivors.x_adv[rows[standing]] = points[standing]
 
     def _start(self, rows, targets):
-        stream = (
-            self.restart if targets is None else 1000 * (1 + targets) + self.restart
-        )
-        keys, x = with_stream(self.keys[rows], stream), self.x[rows]
+        x, keys = self.x[rows], keys_of_start(self.keys[rows], self.restart, targets)
         if self.threat_model.norm == "linf":
             noise = 2 * sample_uniform(keys, x.shape) - 1
         else:
@@ -206,7 +184,7 @@ class _Run:
         return _scatter_best(control.best, left, x, len(x)), left
 
     def _gradient(self, x_adv, rows, targets):
-        n_averaged, total = self.attack.n_averaged, 0
+        n_averaged, total = self.attack.n_averaged, torch.zeros_like(x_adv)
         for _ in range(n_averaged):
             value, gradient, logits = loss_and_input_gradient(
                 self.logits_fn, x_adv, self.y[rows], self.attack.loss, targets

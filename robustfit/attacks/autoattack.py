@@ -1,16 +1,16 @@
 """AutoAttack: four attacks, each on the samples that the ones before left standing."""
 
-import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
 
 from robustfit._utils.argument_checks import check_count
-from robustfit.attacks._losses import margin
-from robustfit.attacks._sanity import warn_if_square_helped
 from robustfit.attacks.apgd import APGD
+from robustfit.attacks.base import AttackOutcome
+from robustfit.attacks.ensemble import Ensemble
 from robustfit.attacks.fab import FAB
+from robustfit.attacks.losses import margin
 from robustfit.attacks.model_checks import check_model, recover_logits
 from robustfit.attacks.search import is_fooled, logits_in_batches
 from robustfit.attacks.square import Square
@@ -19,18 +19,12 @@ from robustfit.threat_model import ThreatModel
 
 __all__ = ["AutoAttack"]
 
-VERSIONS = {
-    "standard": ("apgd-ce", "apgd-t", "fab-t", "square"),
-    "plus": ("apgd-ce", "apgd-dlr", "fab", "square", "apgd-t", "fab-t"),
-    "rand": ("apgd-ce", "apgd-dlr"),
-}
-ATTACK_NAMES = ("apgd-ce", "apgd-dlr", "apgd-t", "fab", "fab-t", "square")
 _PRECISIONS = ("float32", "bfloat16")
 # Margins below this many times the rounding of the logits are near the boundary.
 _NEAR = 16
 
 
-class AutoAttack:
+class AutoAttack(Ensemble):
     """The parameter-free ensemble of Croce & Hein (2020), for linf, l2 and l1.
 
     Parameters
@@ -105,80 +99,61 @@ class AutoAttack:
 
     def __init__(
         self,
-        version="standard",
+        version: str | Sequence[str] = "standard",
         *,
-        batch_size=128,
-        precision="float32",
-        n_steps=100,
-        n_queries=5000,
+        batch_size: int = 128,
+        precision: str = "float32",
+        n_steps: int = 100,
+        n_queries: int = 5000,
     ):
-        self.version = version
-        self.attacks = resolve_attacks(version)
-        for name, value in (
-            ("batch_size", batch_size),
-            ("n_steps", n_steps),
-            ("n_queries", n_queries),
-        ):
-            check_count(name, value)
+        super().__init__(version, batch_size)
+        check_count("n_steps", n_steps)
+        check_count("n_queries", n_queries)
         if precision not in _PRECISIONS:
             raise ValueError(
                 f"precision is {precision!r}; expected one of {_PRECISIONS}."
             )
-        self.batch_size = int(batch_size)
         self.precision = precision
         self.n_steps = n_steps
         self.n_queries = n_queries
-        self.robust_after_ = {}
-
-    def __call__(self, logits_fn, x, y, threat_model, generator=None):
-        """Return adversarial inputs of the shape of ``x``; robust samples unchanged."""
-        if len(x) == 0:
-            self.robust_after_ = {}
-            return x
-        self.check_model(logits_fn, x, y)
-        x_adv = self.run(logits_fn, x, y, threat_model, generator)
-        self.check_result(self.robust_after_)
-        return x_adv
 
     def check_model(self, logits_fn, x, y):
         """Warn about a model whose robustness may be feigned, by the paper's flags."""
         rows = slice(0, self.batch_size)
         expects_noise = self.version == "rand"
-        check_model(logits_fn, x[rows], y[rows], expects_noise=expects_noise)
-
-    def check_result(self, robust_after):
-        """Warn if Square found what the gradient attacks missed."""
-        warn_if_square_helped(robust_after)
+        return check_model(logits_fn, x[rows], y[rows], expects_noise=expects_noise)
 
     def run(self, logits_fn, x, y, threat_model, generator=None):
-        """Attack as a call does, without looking for flags of masked gradients."""
+        """Return what fools the model, and who survived which attack."""
         x = x.detach()
         logits_fn = recover_logits(logits_fn, x[:2])
         robust = ~self._fooled(logits_fn, x, y)
-        state = _State(logits_fn, x, y, threat_model, generator, x.clone(), robust)
-        self.robust_after_ = {name: robust.clone() for name in self.attacks}
+        after = {name: robust.clone() for name in self.attacks}
+        state = _State(
+            logits_fn, x, y, threat_model, generator, x.clone(), robust, after
+        )
         doubtful = robust.clone()
         if self.precision == "bfloat16" and robust.any():
             reduced_fn = _in_bfloat16(logits_fn, x.device.type)
             self._run_ensemble(state, reduced_fn, doubtful)
             doubtful = self._doubtful(state, reduced_fn)
         self._run_ensemble(state, logits_fn, doubtful)
-        return state.x_adv
+        return AttackOutcome(state.x_adv, state.robust_after)
 
     def _run_ensemble(self, state, search_fn, candidates):
         """Attack after attack on those of ``candidates`` (bool) that still stand."""
         for place, name in enumerate(self.attacks):
             attack = self._build(name, state.threat_model.norm)
             self._apply(attack, state, search_fn, candidates & state.robust)
-            self._note(state.robust, place)
+            self._note(state, place)
 
-    def _note(self, robust, place):
-        """Let samples that are not ``robust`` have fallen to the attack at ``place``.
+    def _note(self, state, place):
+        """Let samples that are not robust have fallen to the attack at ``place``.
 
         Those that fell to an earlier one, in a search of either precision, did so.
         """
         for name in self.attacks[place:]:
-            self.robust_after_[name] &= robust
+            state.robust_after[name] &= state.robust
 
     def _apply(self, attack, state, search_fn, chosen):
         """Attack the samples ``chosen`` (bool); return where and how others ended."""
@@ -186,7 +161,8 @@ class AutoAttack:
         x, y = state.x[rows], state.y[rows]
         if len(rows) == 0:
             return rows, x
-        found = attack(search_fn, x, y, state.threat_model, state.generator)
+        outcome = attack.run(search_fn, x, y, state.threat_model, state.generator)
+        found = outcome.x_adv
         fell = self._fooled(state.logits_fn, found, y)
         state.x_adv[rows[fell]] = found[fell]
         state.robust[rows[fell]] = False
@@ -202,13 +178,14 @@ class AutoAttack:
             self.n_steps, "margin", batch_size=self.batch_size, best_loss=True
         )
         rows, points = self._apply(nearest, state, state.logits_fn, state.robust)
-        self._note(state.robust, 0)
+        self._note(state, 0)
         doubtful = torch.zeros_like(state.robust)
         if len(rows):
             full = logits_in_batches(state.logits_fn, points, self.batch_size)
             reduced = logits_in_batches(reduced_fn, points, self.batch_size)
             rounding = (full - reduced).abs().amax(1)
-            doubtful[rows] = margin(full, state.y[rows]) > -_NEAR * rounding
+            gap = margin(full, state.y[rows], value_only=True)
+            doubtful[rows] = gap > -_NEAR * rounding
         return doubtful & state.robust
 
     def _fooled(self, logits_fn, x, y):
@@ -216,28 +193,29 @@ class AutoAttack:
 
     def _build(self, name, norm):
         """Return the attack of a name with the paper's settings for the norm."""
-        shared = {"batch_size": self.batch_size}
+        size, n_steps = self.batch_size, self.n_steps
         n_restarts = 5 if self.version == "plus" or norm == "l1" else 1
         n_averaged = 20 if self.version == "rand" else 1
-        n_steps = self.n_steps
         if name in ("apgd-ce", "apgd-dlr"):
             loss = "cross-entropy" if name == "apgd-ce" else "dlr"
             n_restarts = 1 if self.version == "rand" else n_restarts
             return APGD(
-                n_steps, loss, n_restarts=n_restarts, n_averaged=n_averaged, **shared
-            )
+                n_steps, loss, n_restarts=n_restarts, n_averaged=n_averaged,
+                batch_size=size,
+            )  # fmt: skip
         if name == "apgd-t":
-            return APGD(n_steps, "dlr", n_targets=5 if norm == "l1" else 9, **shared)
+            n_targets = 5 if norm == "l1" else 9
+            return APGD(n_steps, "dlr", n_targets=n_targets, batch_size=size)
         if name == "fab-t":
-            return FAB(n_steps, n_targets=9, **shared)
+            return FAB(n_steps, n_targets=9, batch_size=size)
         if name == "fab":
             n_restarts = 5 if self.version == "plus" else 1
-            return FAB(n_steps, n_targets=0, n_restarts=n_restarts, **shared)
-        return Square(self.n_queries, **shared)
+            return FAB(n_steps, n_targets=0, n_restarts=n_restarts, batch_size=size)
+        return Square(self.n_queries, batch_size=size)
 
 
 class _State(NamedTuple):
-    """The samples of a run and what has been found; the last two change in place."""
+    """The samples of a run and what has been found; the last three change in place."""
 
     logits_fn: Callable
     x: torch.Tensor
@@ -246,6 +224,7 @@ class _State(NamedTuple):
     generator: torch.Generator | None
     x_adv: torch.Tensor
     robust: torch.Tensor
+    robust_after: dict[str, torch.Tensor]
 
 
 def _in_bfloat16(logits_fn, device_type):
@@ -253,33 +232,7 @@ def _in_bfloat16(logits_fn, device_type):
     logits_fn = bfloat16_copy(logits_fn)
 
     def search_fn(x):
-        with warnings.catch_warnings(), torch.autocast(device_type, torch.bfloat16):
-            warnings.simplefilter("ignore", UserWarning)  # of CPUs without bfloat16
+        with torch.autocast(device_type, torch.bfloat16):
             return logits_fn(x).float()
 
     return search_fn
-
-
-def resolve_attacks(version):
-    """Return the names of a version's attacks, in the order they run.
-
-    Raises
-    ------
-    ValueError
-        For an unknown version or attack.
-    """
-    if isinstance(version, str):
-        if version not in VERSIONS:
-            raise ValueError(
-                f"version is {version!r}; expected one of {sorted(VERSIONS)} or a "
-                f"list of attacks from {ATTACK_NAMES}."
-            )
-        return VERSIONS[version]
-    attacks = tuple(version)
-    unknown = [attack for attack in attacks if attack not in ATTACK_NAMES]
-    if unknown or not attacks:
-        raise ValueError(
-            f"version is {version!r}; expected a non-empty list of attacks from "
-            f"{ATTACK_NAMES}."
-        )
-    return attacks

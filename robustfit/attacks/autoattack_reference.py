@@ -2,15 +2,15 @@
 
 import math
 import warnings
+from collections.abc import Sequence
 
-import pyautoattack
 import torch
 import torch.nn.functional as F
 
-from robustfit._utils.argument_checks import check_count
 from robustfit._utils.torch_bridge import seeded_torch
-from robustfit.attacks._sanity import flags_as_warnings, warn_if_square_helped
-from robustfit.attacks.autoattack import resolve_attacks
+from robustfit.attacks._sanity import flags_as_warnings
+from robustfit.attacks.base import AttackOutcome
+from robustfit.attacks.ensemble import Ensemble
 from robustfit.exceptions import FewClassesWarning
 
 __all__ = ["AutoAttackReference"]
@@ -20,7 +20,7 @@ _MINIMUM_CLASSES = {"apgd-dlr": 3, "apgd-t": 4}
 _NORM_NAMES = {"linf": "Linf", "l2": "L2", "l1": "L1"}
 
 
-class AutoAttackReference:
+class AutoAttackReference(Ensemble):
     """The ensemble of Croce & Hein (2020), run by the package ``pyautoattack``.
 
     Parameters
@@ -40,6 +40,8 @@ class AutoAttackReference:
     ------
     ValueError
         For an unknown version or attack.
+    ImportError
+        When it runs, without the package.
 
     Notes
     -----
@@ -71,18 +73,16 @@ class AutoAttackReference:
     """
 
     batches_by_itself = True
+    wants_logits = False  # the package flags probabilities by itself
 
-    def __init__(self, version="standard", *, batch_size=250):
-        self.version = version
-        self.attacks = resolve_attacks(version)
-        check_count("batch_size", batch_size)
-        self.batch_size = int(batch_size)
-        self.robust_after_ = {}
+    def __init__(
+        self, version: str | Sequence[str] = "standard", *, batch_size: int = 250
+    ):
+        super().__init__(version, batch_size)
 
-    def __call__(self, logits_fn, x, y, threat_model, generator=None):
-        """Return adversarial inputs of the shape of ``x``; robust samples unchanged."""
-        if len(x) == 0:
-            return x
+    def run(self, logits_fn, x, y, threat_model, generator=None):
+        """Return what fools the model, and who survived which attack."""
+        _load_package()  # before any work
         seed = generator.initial_seed() if generator is not None else 0
         frame = _ImageFrame(x.detach(), threat_model)
 
@@ -92,18 +92,20 @@ class AutoAttackReference:
         images = frame.images(x.detach())
         attacks = self._usable_attacks(image_logits(images[:1]).shape[1])
         with seeded_torch(seed), flags_as_warnings():
-            found = self._run(image_logits, images, y, frame, attacks, seed)
+            found, robust_after = self._run_in_turn(
+                image_logits, images, y, frame, attacks, seed
+            )
         unchanged = (found == images).flatten(1).all(1)
         x_adv = frame.restore(found)
         x_adv[unchanged] = x[unchanged]
-        return x_adv
+        return AttackOutcome(x_adv, robust_after)
 
-    def _run(self, logits_fn, images, y, frame, attacks, seed):
+    def _run_in_turn(self, logits_fn, images, y, frame, attacks, seed):
         """Run the attacks in turn, each on the survivors of those before it."""
         engine = self._build_engine(logits_fn, images, frame, seed)
         x_adv = images.clone()
         robust = self._is_correct(logits_fn, images, y)
-        self.robust_after_ = {}
+        robust_after = {}
         for name in attacks:
             rows = torch.nonzero(robust)[:, 0]
             if len(rows):
@@ -112,9 +114,8 @@ class AutoAttackReference:
                     images[rows], y[rows], batch_size=self.batch_size
                 )
                 robust[rows] = self._is_correct(logits_fn, x_adv[rows], y[rows])
-            self.robust_after_[name] = robust.clone()
-        warn_if_square_helped(self.robust_after_)
-        return x_adv
+            robust_after[name] = robust.clone()
+        return x_adv, robust_after
 
     def _is_correct(self, logits_fn, x, y):
         with torch.no_grad():
@@ -127,7 +128,7 @@ class AutoAttackReference:
     def _build_engine(self, logits_fn, images, frame, seed):
         named = isinstance(self.version, str)
         n_classes = logits_fn(images[:1]).shape[1]
-        engine = pyautoattack.AutoAttack(
+        engine = _load_package().AutoAttack(
             logits_fn,
             attacks=None if named else list(self.attacks),
             norm=_NORM_NAMES[frame.norm],
@@ -151,6 +152,18 @@ class AutoAttackReference:
                 stacklevel=4,
             )
         return [a for a in self.attacks if a not in dropped]
+
+
+def _load_package():
+    """Return pyautoattack, which nothing else here needs."""
+    try:
+        import pyautoattack
+    except ImportError as error:
+        raise ImportError(
+            "attack='autoattack-reference' runs the package pyautoattack, which is "
+            "not installed. Install it, or use attack='autoattack', robustfit's own."
+        ) from error
+    return pyautoattack
 
 
 class _ImageFrame:

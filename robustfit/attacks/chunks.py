@@ -13,29 +13,40 @@ import torch
 from joblib import Parallel, delayed, effective_n_jobs
 
 from robustfit._utils.checkpoint import Checkpoint
+from robustfit._utils.content_identity import content_hash
 from robustfit._utils.sample_random import SampleGenerator
 from robustfit._utils.torch_bridge import (
     batch_slices,
-    eval_mode,
     seeded_torch,
     to_array,
     to_tensor,
 )
+from robustfit.attacks.base import Attack
+from robustfit.threat_model import ThreatModel
 
 __all__ = ["attack_in_chunks"]
 
 
 def attack_in_chunks(
-    attack, classifier, X, y_column, threat_model, *, seed, chunk_size, n_jobs, folder
-):
+    attack: Attack,
+    classifier,
+    X: np.ndarray,
+    y_column: np.ndarray,
+    threat_model: ThreatModel,
+    *,
+    seed: int,
+    chunk_size: int,
+    n_jobs: int | None,
+    folder: str | os.PathLike | None,
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """Return adversarial inputs, and the survivors after each part of an ensemble.
 
     Parameters
     ----------
-    attack : callable
-        ``attack(logits_fn, x, y, threat_model, generator) -> x_adv``.
+    attack : Attack
+        It is not written to: threads share it.
     classifier : TorchClassifier
-        In eval mode, with frozen parameters.
+        In eval mode, with frozen parameters, which threads share, too.
     X : ndarray of shape (n_samples, ...), float32
         Samples that the classifier gets right.
     y_column : ndarray of shape (n_samples,), int64
@@ -53,14 +64,27 @@ def attack_in_chunks(
     -------
     X_adv : ndarray of the shape of X
     robust_after : dict of str to ndarray of shape (n_samples,), bool
+
+    Raises
+    ------
+    ValueError
+        With a ``folder``, for an attack that cannot be told from others.
     """
+    name = ""
+    if folder is not None:
+        model = classifier.fingerprint()
+        name = content_hash(attack.identity(), repr(threat_model), seed, model)
     n_workers = max(1, effective_n_jobs(n_jobs))
-    task = _ChunkTask(attack, classifier, threat_model, seed, folder, n_workers)
     chunks = list(batch_slices(len(X), chunk_size))
     n_jobs = 1 if len(chunks) < 2 else n_jobs
-    results = Parallel(n_jobs=n_jobs)(
-        delayed(task)(X[rows], y_column[rows]) for rows in chunks
-    )
+    # Threads seed torch's one global generator in turn: put it back after them all.
+    with attack.ready() as shared, seeded_torch(seed):
+        task = _ChunkTask(
+            shared, classifier, threat_model, seed, folder, name, n_workers
+        )
+        results = Parallel(n_jobs=n_jobs)(
+            delayed(task)(X[rows], y_column[rows]) for rows in chunks
+        )
     if not results:
         return X.copy(), {}
     names = list(results[0][1])
@@ -73,14 +97,15 @@ def attack_in_chunks(
 class _ChunkTask:
     """What a worker does with one chunk; travels to other processes by pickle."""
 
-    def __init__(self, attack, classifier, threat_model, seed, folder, n_workers):
+    def __init__(self, attack, classifier, threat_model, seed, folder, name, n_workers):
         self.attack, self.classifier = attack, classifier
-        self.threat_model, self.seed, self.folder = threat_model, seed, folder
+        self.threat_model, self.seed = threat_model, seed
+        self.folder, self.name = folder, name
         self.parent = os.getpid()
         self.n_threads = max(1, torch.get_num_threads() // n_workers)
 
     def __call__(self, X, y_column):
-        checkpoint = Checkpoint(self.folder, *self._identity(X, y_column))
+        checkpoint = Checkpoint(self.folder, self.name, X, y_column)
         state = checkpoint.load()
         if state is not None:
             arrays, record = state
@@ -96,32 +121,14 @@ class _ChunkTask:
         with (
             _threads(None if os.getpid() == self.parent else self.n_threads),
             seeded_torch(self.seed),
-            eval_mode(classifier.module),
         ):
             x = to_tensor(X, classifier.device)
             y = torch.as_tensor(y_column, device=classifier.device)
-            # An ensemble's checks of the model ran before, once for all chunks.
-            checked = hasattr(self.attack, "check_model")
-            run = self.attack.run if checked else self.attack
             generator = SampleGenerator(self.seed, classifier.device)
-            x_adv = run(classifier, x, y, self.threat_model, generator)
-            self.threat_model.check_perturbation(x_adv, x)
-            after = getattr(self.attack, "robust_after_", {})
-        return to_array(x_adv), {n: to_array(alive) for n, alive in after.items()}
-
-    def _identity(self, X, y_column):
-        if self.folder is None:
-            return ()
-        settings = {k: v for k, v in vars(self.attack).items() if k != "robust_after_"}
-        return (
-            type(self.attack).__qualname__,
-            settings,
-            repr(self.threat_model),
-            self.seed,
-            self.classifier.fingerprint(),
-            X,
-            y_column,
-        )
+            outcome = self.attack.run(classifier, x, y, self.threat_model, generator)
+            self.threat_model.check_perturbation(outcome.x_adv, x)
+        after = {n: to_array(alive) for n, alive in outcome.robust_after.items()}
+        return to_array(outcome.x_adv), after
 
 
 @contextmanager

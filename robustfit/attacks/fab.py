@@ -3,20 +3,15 @@
 import torch
 
 from robustfit._utils.argument_checks import check_count
-from robustfit._utils.sample_random import (
-    sample_keys,
-    sample_normal,
-    sample_uniform,
-    with_stream,
-)
-from robustfit._utils.torch_bridge import batch_slices
-from robustfit.attacks.apgd import other_classes
+from robustfit._utils.sample_random import sample_normal, sample_uniform
+from robustfit._utils.torch_bridge import per_sample
+from robustfit.attacks.base import Attack, AttackOutcome
 from robustfit.attacks.losses import loss_and_input_gradient
 from robustfit.attacks.search import (
     Survivors,
     is_fooled,
-    logits_in_batches,
-    search_targets,
+    keys_of_start,
+    search_survivors,
 )
 
 __all__ = ["FAB"]
@@ -26,7 +21,7 @@ _LARGEST_PULL = 0.1  # alpha_max: weight of the step taken from the natural inpu
 _BACKWARD = 0.9  # beta: after a success, return to this share of the perturbation
 
 
-class FAB:
+class FAB(Attack):
     """Fast adaptive boundary attack (Croce & Hein, 2020): minimal perturbations.
 
     Parameters
@@ -75,7 +70,13 @@ class FAB:
     """
 
     def __init__(
-        self, n_steps=100, *, n_restarts=1, n_targets=9, minimal=False, batch_size=128
+        self,
+        n_steps: int = 100,
+        *,
+        n_restarts: int = 1,
+        n_targets: int = 9,
+        minimal: bool = False,
+        batch_size: int = 128,
     ):
         check_count("n_steps", n_steps)
         check_count("n_restarts", n_restarts)
@@ -88,24 +89,19 @@ class FAB:
         self.minimal = minimal
         self.batch_size = batch_size
 
-    def __call__(self, logits_fn, x, y, threat_model, generator=None):
-        """Return adversarial inputs of the shape of ``x``; robust samples unchanged."""
-        if len(x) == 0:
-            return x
-        seed = generator.initial_seed() if generator is not None else 0
-        logits = logits_in_batches(logits_fn, x, self.batch_size)
-        shortest = _Shortest(x, is_fooled(logits, y), threat_model, self.minimal)
-        keys = sample_keys(x, seed)
+    def run(self, logits_fn, x, y, threat_model, generator=None):
+        """Return the shortest perturbations found; robust samples unchanged."""
+        start = self._start(logits_fn, x, y, generator)
+        shortest = _Shortest(x, start.fooled, threat_model, self.minimal)
         for restart in range(self.n_restarts):
-            run = _Run(self, logits_fn, x, y, threat_model, shortest, restart, keys)
-            if self.n_targets:
-                order = other_classes(logits, y)[:, : self.n_targets]
-                search_targets(run, shortest, order, self.batch_size)
-            else:
-                rows = shortest.rows()
-                for batch in batch_slices(len(rows), self.batch_size):
-                    run(rows[batch], None)
-        return shortest.x_adv
+            run = _Run(
+                self, logits_fn, x, y, threat_model, shortest, restart, start.keys
+            )
+            search_survivors(
+                run, shortest, start.logits, y,
+                n_targets=self.n_targets, batch_size=self.batch_size,
+            )  # fmt: skip
+        return AttackOutcome(shortest.x_adv)
 
 
 class _Shortest(Survivors):
@@ -161,7 +157,7 @@ class _Run:
                 fooled = is_fooled(self.logits_fn(x_adv), y)
             alive = self.shortest.offer(rows, x_adv, fooled)
             back = _BACKWARD * (x_adv - x) + x
-            x_adv = torch.where(_wide(fooled, x), back, x_adv)
+            x_adv = torch.where(per_sample(fooled, x), back, x_adv)
             if not alive.all():
                 rows, x_adv, x, y = rows[alive], x_adv[alive], x[alive], y[alive]
                 targets = None if targets is None else targets[alive]
@@ -172,10 +168,7 @@ class _Run:
         x = self.x[rows]
         if self.restart == 0:
             return x
-        stream = (
-            self.restart if targets is None else 1000 * (1 + targets) + self.restart
-        )
-        keys = with_stream(self.keys[rows], stream)
+        keys = keys_of_start(self.keys[rows], self.restart, targets)
         is_linf = self.threat_model.norm == "linf"
         noise = (2 * sample_uniform(keys, x.shape) - 1) if is_linf else (
             sample_normal(keys, x.shape)
@@ -190,7 +183,8 @@ class _Run:
         natural_move = self.threat_model.move_to_hyperplane(x, normal, offset)
         length = self._length(move)
         pull = length / (length + self._length(natural_move))
-        pull = _wide(torch.minimum(pull, torch.full_like(pull, _LARGEST_PULL)), x)
+        pull = torch.minimum(pull, torch.full_like(pull, _LARGEST_PULL))
+        pull = per_sample(pull, x)
         reached = torch.add(x_adv, move, alpha=_OVERSHOOT)
         from_natural = torch.add(x, natural_move, alpha=_OVERSHOOT)
         return self.threat_model.clip(torch.lerp(reached, from_natural, pull))
@@ -225,10 +219,5 @@ def _closest_boundary(logits_fn, x_adv, y, threat_model):
         closer = (distance < best) & (y != column)
         best = torch.where(closer, distance, best)
         gap = torch.where(closer, margins[:, column].detach(), gap)
-        normal = torch.where(_wide(closer, normal), gradient, normal)
+        normal = torch.where(per_sample(closer, normal), gradient, normal)
     return gap, normal
-
-
-def _wide(values, x):
-    """Shape one value a sample so that it broadcasts against ``x``."""
-    return values.reshape(-1, *[1] * (x.ndim - 1))

@@ -5,67 +5,18 @@ from numbers import Real
 import torch
 
 from robustfit._utils.argument_checks import check_count
-from robustfit.attacks._losses import ATTACK_LOSSES, margin
-from robustfit.attacks.losses import loss_and_input_gradient
+from robustfit.attacks.base import Attack, AttackOutcome
+from robustfit.attacks.losses import (
+    check_loss,
+    input_gradient,
+    loss_and_input_gradient,
+    margin,
+)
 
-__all__ = ["FGSM", "PGD", "input_gradient", "take_every_step"]
-
-
-def input_gradient(logits_fn, x, y, loss_fn):
-    """Return the gradient of the summed loss with respect to ``x``, and the logits."""
-    x = x.detach().requires_grad_(True)
-    with torch.enable_grad():
-        logits = logits_fn(x)
-        loss = loss_fn(logits, y).sum()
-        (gradient,) = torch.autograd.grad(loss, x)
-    return gradient, logits.detach()
+__all__ = ["FGSM", "PGD", "EveryStepPGD"]
 
 
-def take_every_step(
-    logits_fn,
-    x_start,
-    x,
-    y,
-    threat_model,
-    *,
-    n_steps,
-    step_size,
-    towards=False,
-    loss_fn=ATTACK_LOSSES["cross-entropy"],
-):
-    """Take all steps of PGD, whether a sample is fooled or not.
-
-    What makes training sets and training batches: an evaluation stops at the first
-    success and keeps the best point, see :class:`PGD`.
-
-    Parameters
-    ----------
-    logits_fn : callable
-    x_start, x : torch.Tensor of shape (n_samples, ...)
-        Where the steps begin, and the centre of the ball they stay in.
-    y : torch.Tensor of shape (n_samples,)
-        Classes, or what else ``loss_fn`` takes.
-    threat_model : ThreatModel
-    n_steps : int
-    step_size : float
-    towards : bool, default=False
-        If True, descend: the steps lead towards the class ``y``, not away from it.
-    loss_fn : callable, default=cross-entropy
-        Maps logits (n_samples, n_classes) and ``y`` to losses (n_samples,).
-
-    Returns
-    -------
-    torch.Tensor of shape (n_samples, ...)
-    """
-    sign = -1 if towards else 1
-    for _ in range(n_steps):
-        gradient, _ = input_gradient(logits_fn, x_start, y, loss_fn)
-        x_start = threat_model.ascent_step(x_start, sign * gradient, step_size)
-        x_start = threat_model.project(x_start, x)
-    return x_start
-
-
-class PGD:
+class PGD(Attack):
     """Projected gradient descent (Madry et al., 2018), an adversary within a budget.
 
     Parameters
@@ -79,7 +30,8 @@ class PGD:
     random_start : bool, default=True
         Start from a uniform point of the ball, else from the input itself.
     loss : {"cross-entropy", "margin", "dlr"}, default="cross-entropy"
-        What the adversary maximises.
+        What the adversary maximises. With two classes, where it is not defined,
+        "dlr" is the margin.
     targeted : bool, default=False
         If True, ``y`` is the class the adversary wants to be predicted.
 
@@ -111,13 +63,13 @@ class PGD:
 
     def __init__(
         self,
-        n_steps=40,
-        step_size=None,
+        n_steps: int = 40,
+        step_size: float | None = None,
         *,
-        n_restarts=1,
-        random_start=True,
-        loss="cross-entropy",
-        targeted=False,
+        n_restarts: int = 1,
+        random_start: bool = True,
+        loss: str = "cross-entropy",
+        targeted: bool = False,
     ):
         check_count("n_steps", n_steps)
         check_count("n_restarts", n_restarts)
@@ -128,10 +80,7 @@ class PGD:
                 f"step_size is {step_size!r}; expected a number > 0, or None for "
                 "2.5 * eps / n_steps."
             )
-        if loss not in ATTACK_LOSSES:
-            raise ValueError(
-                f"loss is {loss!r}; expected one of {sorted(ATTACK_LOSSES)}."
-            )
+        check_loss(loss)
         self.n_steps = n_steps
         self.step_size = step_size
         self.n_restarts = n_restarts
@@ -139,8 +88,8 @@ class PGD:
         self.loss = loss
         self.targeted = targeted
 
-    def __call__(self, logits_fn, x, y, threat_model, generator=None):
-        """Return adversarial inputs of the shape of ``x`` (n_samples, ...)."""
+    def run(self, logits_fn, x, y, threat_model, generator=None):
+        """Return the point with the largest margin that was met for each sample."""
         best = _BestIterate(x, y, self.targeted)
         best.update(x, logits_fn(x).detach(), torch.arange(len(x), device=x.device))
         for _ in range(self.n_restarts):
@@ -148,10 +97,10 @@ class PGD:
             if len(active) == 0:
                 break
             self._run_once(logits_fn, x, y, threat_model, generator, best, active)
-        return best.x_adv
+        return AttackOutcome(best.x_adv)
 
     def _run_once(self, logits_fn, x, y, threat_model, generator, best, active):
-        step_size = self.step_size or 2.5 * threat_model.eps / self.n_steps
+        step_size = self.step_size or threat_model.default_step(self.n_steps)
         sign = -1 if self.targeted else 1
         x, y = x[active], y[active]
         x_adv = threat_model.random_start(x, generator) if self.random_start else x
@@ -195,7 +144,7 @@ class FGSM(PGD):
     tensor([[0.4000, 0.6000]])
     """
 
-    def __init__(self, *, loss="cross-entropy", targeted=False):
+    def __init__(self, *, loss: str = "cross-entropy", targeted: bool = False):
         super().__init__(n_steps=1, random_start=False, loss=loss, targeted=targeted)
 
     def _run_once(self, logits_fn, x, y, threat_model, generator, best, active):
@@ -206,6 +155,48 @@ class FGSM(PGD):
         x_adv = threat_model.ascent_step(x, sign * gradient, threat_model.eps)
         x_adv = threat_model.project(x_adv, x)
         best.update(x_adv, logits_fn(x_adv).detach(), active)
+
+
+class EveryStepPGD(Attack):
+    """All steps of PGD on the cross-entropy, whether a sample is fooled or not.
+
+    What makes training sets and training batches: its examples lie deep in the wrong
+    class, where an evaluation's lie just behind the border; so they transfer to other
+    models and carry features of their class.
+
+    Parameters
+    ----------
+    n_steps : int
+    step_size : float or None, default=None
+        None is ``2.5 * eps / n_steps``.
+    towards : bool, default=False
+        Whether ``y`` is the class to reach, not the one to leave.
+    random_start : bool, default=False
+        Start from a uniform point of the ball, else from the input itself.
+    """
+
+    def __init__(
+        self,
+        n_steps: int,
+        step_size: float | None = None,
+        *,
+        towards: bool = False,
+        random_start: bool = False,
+    ):
+        self.n_steps = n_steps
+        self.step_size = step_size
+        self.towards = towards
+        self.random_start = random_start
+
+    def run(self, logits_fn, x, y, threat_model, generator=None):
+        """Return where the last step leads."""
+        sign = -1 if self.towards else 1
+        start = threat_model.random_start(x, generator) if self.random_start else x
+        x_adv = threat_model.climb(
+            lambda points: sign * input_gradient(logits_fn, points, y),
+            start, x, n_steps=self.n_steps, step_size=self.step_size,
+        )  # fmt: skip
+        return AttackOutcome(x_adv)
 
 
 class _BestIterate:
@@ -219,7 +210,8 @@ class _BestIterate:
 
     def update(self, x_adv, logits, rows):
         """Keep improvements of ``rows``; return which of them are fooled by x_adv."""
-        value = self._sign * margin(logits, self._y[rows]).to(self._value.dtype)
+        value = self._sign * margin(logits, self._y[rows], value_only=True)
+        value = value.to(self._value.dtype)
         value = value.nan_to_num(nan=torch.inf)  # no answer is a wrong answer
         better = value > self._value[rows]
         self._value[rows[better]] = value[better]

@@ -3,16 +3,16 @@
 import torch
 
 from robustfit._utils.argument_checks import check_count
-from robustfit._utils.sample_random import sample_keys, sample_uniform
-from robustfit._utils.torch_bridge import batch_slices
-from robustfit.attacks.search import Survivors, is_fooled, logits_in_batches
+from robustfit._utils.sample_random import sample_uniform
+from robustfit.attacks.base import Attack, AttackOutcome
+from robustfit.attacks.search import Survivors, is_fooled
 
 __all__ = ["HardLabelAttack"]
 
 _N_HALVINGS = 12  # of the distance along one direction, to find the boundary
 
 
-class HardLabelAttack:
+class HardLabelAttack(Attack):
     """Ray search (Chen & Gu, 2020): flip blocks of signs, keep the shortest ray.
 
     Parameters
@@ -56,28 +56,23 @@ class HardLabelAttack:
 
     needs_gradients = False
 
-    def __init__(self, n_rounds=500, *, batch_size=128):
+    def __init__(self, n_rounds: int = 500, *, batch_size: int = 128):
         check_count("n_rounds", n_rounds)
         check_count("batch_size", batch_size)
         self.n_rounds = n_rounds
         self.batch_size = batch_size
 
-    def __call__(self, logits_fn, x, y, threat_model, generator=None):
-        """Return adversarial inputs of the shape of ``x``; robust samples unchanged."""
-        if len(x) == 0:
-            return x
-        seed = generator.initial_seed() if generator is not None else 0
-        fooled = is_fooled(logits_in_batches(logits_fn, x, self.batch_size), y)
-        survivors = Survivors(x, fooled)
-        keys, rows = sample_keys(x, seed), survivors.rows()
-        for batch in batch_slices(len(rows), self.batch_size):
-            i = rows[batch]
+    def run(self, logits_fn, x, y, threat_model, generator=None):
+        """Return what fools the model; robust samples unchanged."""
+        start = self._start(logits_fn, x, y, generator)
+        survivors = Survivors(x, start.fooled)
+        for i in survivors.batches(self.batch_size):
             with torch.no_grad():
-                ray = _Rays(logits_fn, x[i], y[i], threat_model, keys[i])
-                self._run(ray, i, survivors)
-        return survivors.x_adv
+                rays = _Rays(logits_fn, x[i], y[i], threat_model, start.keys[i])
+                self._flip_blocks(rays, i, survivors)
+        return AttackOutcome(survivors.x_adv)
 
-    def _run(self, rays, rows, survivors):
+    def _flip_blocks(self, rays, rows, survivors):
         n_blocks, block = 1, 0
         for _ in range(self.n_rounds):
             within = rays.length <= rays.threat_model.eps

@@ -1,58 +1,125 @@
-"""Losses of the adversary with their gradients to the logits in closed form.
+"""Losses that an adversary maximises, each with its gradient to the logits.
 
 Each takes logits (n, C), the true classes y (n,) and target classes (n,) or None, and
-returns per-sample values (n,) and gradients (n, C), which saves the graph of the loss.
+returns per-sample values (n,), larger where it is better for the adversary, and
+gradients (n, C), written down, which saves the graph of the loss. With
+``value_only=True`` it returns the values alone, and autograd can see through them.
 """
 
+from collections.abc import Callable
+
 import torch
+import torch.nn.functional as F
 
-__all__ = ["ANALYTIC_LOSSES", "loss_and_input_gradient"]
+__all__ = [
+    "LOSSES",
+    "check_loss",
+    "cross_entropy",
+    "input_gradient",
+    "loss_and_input_gradient",
+    "margin",
+]
 
 
-def loss_and_input_gradient(logits_fn, x, y, loss, targets=None):
+def loss_and_input_gradient(
+    logits_fn: Callable,
+    x: torch.Tensor,
+    y: torch.Tensor,
+    loss: str,
+    targets: torch.Tensor | None = None,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Return loss values (n,), input gradients like ``x``, and logits (n, C)."""
     x = x.detach().requires_grad_(True)
     with torch.enable_grad():
         logits = logits_fn(x)
-        values, upstream = ANALYTIC_LOSSES[loss](logits.detach(), y, targets)
+        values, upstream = LOSSES[loss](logits.detach(), y, targets)
         # Given as grad_outputs, torch would import its symbolic shapes: a second.
         total = (logits * upstream).sum()
     (gradient,) = torch.autograd.grad(total, x)
     return values, gradient, logits.detach()
 
 
-def cross_entropy(logits, y, targets=None):
+def input_gradient(
+    logits_fn: Callable,
+    x: torch.Tensor,
+    y: torch.Tensor,
+    loss_fn: Callable | None = None,
+) -> torch.Tensor:
+    """Return the gradient of the summed loss with respect to ``x``, by autograd.
+
+    Parameters
+    ----------
+    logits_fn : callable
+    x : torch.Tensor of shape (n_samples, ...)
+    y : torch.Tensor of shape (n_samples,)
+        Classes, or what else ``loss_fn`` takes.
+    loss_fn : callable or None, default=None
+        Maps logits (n_samples, n_classes) and ``y`` to losses (n_samples,). None is
+        the cross-entropy; training sets depend on how autograd rounds it.
+
+    Returns
+    -------
+    torch.Tensor of the shape of ``x``
+    """
+    x = x.detach().requires_grad_(True)
+    with torch.enable_grad():
+        logits = logits_fn(x)
+        if loss_fn is None:
+            values = cross_entropy(logits, y, value_only=True)
+        else:
+            values = loss_fn(logits, y)
+        (gradient,) = torch.autograd.grad(values.sum(), x)
+    return gradient
+
+
+def check_loss(loss: str) -> None:
+    """Raise a ValueError that lists the known losses unless ``loss`` is one of them."""
+    if not isinstance(loss, str) or loss not in LOSSES:
+        raise ValueError(f"loss is {loss!r}; expected one of {sorted(LOSSES)}.")
+
+
+def cross_entropy(logits, y, targets=None, *, value_only=False):
     """Cross-entropy of the true class."""
+    if value_only:
+        return F.cross_entropy(logits, y, reduction="none")
     log_probabilities = logits.log_softmax(1)
     gradient = log_probabilities.exp()
     gradient[_rows(y), y] -= 1
     return -log_probabilities[_rows(y), y], gradient
 
 
-def margin(logits, y, targets=None):
-    """Logit of the target (default: the largest other) minus the true one."""
+def margin(logits, y, targets=None, *, value_only=False):
+    """Logit of the target (default: the largest other) minus the true one.
+
+    A positive value is a misclassification (Carlini & Wagner, 2017).
+    """
     if targets is None:
         targets = logits.scatter(1, y[:, None], -torch.inf).argmax(1)
+    values = logits[_rows(y), targets] - logits[_rows(y), y]
+    if value_only:
+        return values
     gradient = torch.zeros_like(logits)
     gradient[_rows(y), targets] = 1
     gradient[_rows(y), y] -= 1
-    return logits[_rows(y), targets] - logits[_rows(y), y], gradient
+    return values, gradient
 
 
-def dlr(logits, y, targets=None):
+def dlr(logits, y, targets=None, *, value_only=False):
     """Difference of logits ratio (Croce & Hein, 2020, Eq. 6; targeted: Eq. 7).
 
     The margin divided by a spread of the largest logits: ``z1 - z3`` untargeted,
     ``z1 - (z3 + z4) / 2`` targeted. Where these are not defined, with two classes, or
     three when targeted, it is the margin itself.
     """
-    values, gradient = margin(logits, y, targets)
     n_top = 3 if targets is None else 4
     if logits.shape[1] < n_top:
-        return values, gradient
+        return margin(logits, y, targets, value_only=value_only)
+    values, gradient = margin(logits, y, targets)
     top, columns = logits.topk(n_top, dim=1)
     spread = (top[:, 0] - top[:, 2:].mean(1)).clamp_min(1e-12)
     ratio = values / spread
+    if value_only:
+        return ratio
     spread_gradient = torch.zeros_like(logits)
     spread_gradient.scatter_(1, columns[:, 2:], -1 / (n_top - 2))
     spread_gradient.scatter_(1, columns[:, :1], 1.0)
@@ -64,4 +131,4 @@ def _rows(y):
     return torch.arange(len(y), device=y.device)
 
 
-ANALYTIC_LOSSES = {"cross-entropy": cross_entropy, "margin": margin, "dlr": dlr}
+LOSSES = {"cross-entropy": cross_entropy, "margin": margin, "dlr": dlr}

@@ -43,11 +43,13 @@ _SOFTMAX = (torch.softmax, F.softmax, torch.Tensor.softmax, torch.special.softma
 
 
 def check_model(logits_fn, x, y, *, expects_noise=False):
-    """Warn with a named warning for each flag that :func:`model_flags` raises."""
-    for category in model_flags(logits_fn, x, y):
-        if category is RandomizedDefenseWarning and expects_noise:
-            continue
+    """Warn for each flag that :func:`model_flags` raises; return the warnings."""
+    flags = model_flags(logits_fn, x, y)
+    if expects_noise:
+        flags = [flag for flag in flags if flag is not RandomizedDefenseWarning]
+    for category in flags:
         warnings.warn(ADVICE[category], category, stacklevel=4)
+    return flags
 
 
 def model_flags(logits_fn, x, y):
@@ -59,7 +61,7 @@ def model_flags(logits_fn, x, y):
     x : torch.Tensor of shape (n_samples, ...)
     y : torch.Tensor of shape (n_samples,)
     """
-    flags = []
+    flags: list[type[Warning]] = []
     with torch.no_grad(), _count_gradients() as calls:
         outputs = [logits_fn(x) for _ in range(_N_REPEATS)]
     if calls:

@@ -3,19 +3,14 @@
 import torch
 
 from robustfit._utils.argument_checks import check_count
-from robustfit._utils.sample_random import (
-    sample_keys,
-    sample_normal,
-    sample_uniform,
-    with_stream,
-)
-from robustfit._utils.torch_bridge import batch_slices
-from robustfit.attacks.search import Survivors, is_fooled, logits_in_batches
+from robustfit._utils.sample_random import sample_normal, sample_uniform, with_stream
+from robustfit.attacks.base import Attack, AttackOutcome
+from robustfit.attacks.search import Survivors, is_fooled
 
 __all__ = ["SignAttack"]
 
 
-class SignAttack:
+class SignAttack(Attack):
     """Brute force: every feature moves by plus or minus eps at random.
 
     Parameters
@@ -56,27 +51,24 @@ class SignAttack:
 
     needs_gradients = False
 
-    def __init__(self, n_queries=1000, *, batch_size=128):
+    def __init__(self, n_queries: int = 1000, *, batch_size: int = 128):
         check_count("n_queries", n_queries)
         check_count("batch_size", batch_size)
         self.n_queries = n_queries
         self.batch_size = batch_size
 
-    def __call__(self, logits_fn, x, y, threat_model, generator=None):
-        """Return adversarial inputs of the shape of ``x``; robust samples unchanged."""
-        if len(x) == 0:
-            return x
-        seed = generator.initial_seed() if generator is not None else 0
-        fooled = is_fooled(logits_in_batches(logits_fn, x, self.batch_size), y)
-        survivors = Survivors(x, fooled)
-        keys, rows = sample_keys(x, seed), survivors.rows()
-        for batch in batch_slices(len(rows), self.batch_size):
-            i = rows[batch]
+    def run(self, logits_fn, x, y, threat_model, generator=None):
+        """Return what fools the model; robust samples unchanged."""
+        start = self._start(logits_fn, x, y, generator)
+        survivors = Survivors(x, start.fooled)
+        for rows in survivors.batches(self.batch_size):
             with torch.no_grad():
-                self._run(logits_fn, x, y, threat_model, survivors, keys, i)
-        return survivors.x_adv
+                self._try_signs(
+                    logits_fn, x, y, threat_model, survivors, start.keys, rows
+                )
+        return AttackOutcome(survivors.x_adv)
 
-    def _run(self, logits_fn, x, y, threat_model, survivors, keys, rows):
+    def _try_signs(self, logits_fn, x, y, threat_model, survivors, keys, rows):
         for query in range(self.n_queries):
             stream = with_stream(keys[rows], query)
             if threat_model.norm == "linf":

@@ -6,10 +6,10 @@ from itertools import pairwise
 import torch
 
 from robustfit._utils.argument_checks import check_count
-from robustfit._utils.sample_random import sample_keys, sample_uniform, with_stream
-from robustfit._utils.torch_bridge import batch_slices
-from robustfit.attacks._losses import margin
-from robustfit.attacks.search import Survivors, is_fooled, logits_in_batches
+from robustfit._utils.sample_random import sample_uniform, with_stream
+from robustfit.attacks.base import Attack, AttackOutcome
+from robustfit.attacks.losses import margin
+from robustfit.attacks.search import Survivors, is_fooled
 
 __all__ = ["Square"]
 
@@ -20,7 +20,7 @@ _HALVE_AFTER = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
 _WASTE = 0.5
 
 
-class Square:
+class Square(Attack):
     """Square attack (Andriushchenko et al., 2020): black box, by scores only.
 
     Parameters
@@ -67,7 +67,9 @@ class Square:
 
     needs_gradients = False
 
-    def __init__(self, n_queries=5000, *, n_restarts=1, batch_size=128):
+    def __init__(
+        self, n_queries: int = 5000, *, n_restarts: int = 1, batch_size: int = 128
+    ):
         check_count("n_queries", n_queries)
         check_count("n_restarts", n_restarts)
         check_count("batch_size", batch_size)
@@ -75,32 +77,27 @@ class Square:
         self.n_restarts = n_restarts
         self.batch_size = batch_size
 
-    def __call__(self, logits_fn, x, y, threat_model, generator=None):
-        """Return adversarial inputs of the shape of ``x``; robust samples unchanged."""
-        if len(x) == 0:
-            return x
-        seed = generator.initial_seed() if generator is not None else 0
+    def run(self, logits_fn, x, y, threat_model, generator=None):
+        """Return what fools the model; robust samples unchanged."""
         images = x.detach().reshape(_image_view(x.shape))
 
         def image_logits(points):
             return logits_fn(points.reshape(len(points), *x.shape[1:]))
 
-        fooled = is_fooled(logits_in_batches(logits_fn, x, self.batch_size), y)
-        survivors = Survivors(images, fooled)
-        keys = sample_keys(x, seed)
+        start = self._start(logits_fn, x, y, generator)
+        survivors = Survivors(images, start.fooled)
         for restart in range(self.n_restarts):
-            rows = survivors.rows()
-            for batch in batch_slices(len(rows), self.batch_size):
-                i = rows[batch]
-                dice = _Dice(seed, restart, with_stream(keys[i], restart), x.device)
+            for i in survivors.batches(self.batch_size):
+                keys = with_stream(start.keys[i], restart)
+                dice = _Dice(start.seed, restart, keys, x.device)
                 search = _SEARCHES[threat_model.norm](
                     threat_model, images[i], dice, self.n_queries
                 )
                 with torch.no_grad():
-                    self._run(image_logits, search, y[i], i, survivors)
-        return survivors.x_adv.reshape(x.shape)
+                    self._search(image_logits, search, y[i], i, survivors)
+        return AttackOutcome(survivors.x_adv.reshape(x.shape))
 
-    def _run(self, logits_fn, search, y, rows, survivors):
+    def _search(self, logits_fn, search, y, rows, survivors):
         """Query by query, keep for each sample what raises its loss.
 
         Few proposals do, so those of the next queries go to the model together. What
@@ -144,7 +141,8 @@ def _ask(logits_fn, proposals, y):
     if len(y) == 0:
         return proposals.new_zeros(0), torch.zeros_like(y, dtype=torch.bool)
     logits = logits_fn(proposals)
-    return margin(logits, y).to(proposals.dtype), is_fooled(logits, y)
+    value = margin(logits, y, value_only=True).to(proposals.dtype)
+    return value, is_fooled(logits, y)
 
 
 def _first_of_each(hits, of, offset, place):

@@ -1,8 +1,14 @@
 """Transfer attacks: fool surrogates, hope to fool the model."""
 
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from copy import copy
+
 import torch
 
+from robustfit._utils.content_identity import identify
 from robustfit._utils.torch_bridge import eval_mode
+from robustfit.attacks.base import Attack, AttackOutcome, as_attack
 from robustfit.attacks.gradient import PGD
 from robustfit.attacks.search import Survivors, is_fooled
 from robustfit.sklearn_to_torch.torch_classifier import as_torch
@@ -10,14 +16,14 @@ from robustfit.sklearn_to_torch.torch_classifier import as_torch
 __all__ = ["TransferAttack"]
 
 
-class TransferAttack:
+class TransferAttack(Attack):
     """Adversarial examples of surrogate models, tried on the model.
 
     Parameters
     ----------
     surrogates : list of fitted classifiers
         Anything :func:`robustfit.as_torch` takes, trained on the same classes.
-    attack : callable or None, default=None
+    attack : Attack, callable or None, default=None
         The white-box attack on each surrogate; None is ``PGD(40)``.
 
     Raises
@@ -51,7 +57,7 @@ class TransferAttack:
 
     needs_gradients = False
 
-    def __init__(self, surrogates, attack=None):
+    def __init__(self, surrogates: Sequence, attack: Callable | None = None):
         if not isinstance(surrogates, list | tuple) or not surrogates:
             raise ValueError(
                 f"surrogates is {surrogates!r}; expected a non-empty list of fitted "
@@ -60,19 +66,39 @@ class TransferAttack:
         self.surrogates = list(surrogates)
         self.attack = attack
 
-    def __call__(self, logits_fn, x, y, threat_model, generator=None):
-        """Return adversarial inputs of the shape of ``x``; robust samples unchanged."""
-        if len(x) == 0:
-            return x
-        attack = PGD(40) if self.attack is None else self.attack
+    @contextmanager
+    def ready(self) -> Iterator["TransferAttack"]:
+        """Yield the attack with surrogates that are frozen: threads share them."""
+        surrogates = [as_torch(surrogate) for surrogate in self.surrogates]
+        with ExitStack() as stack:
+            for surrogate in surrogates:
+                stack.enter_context(eval_mode(surrogate.module))
+            frozen = copy(self)
+            frozen.surrogates = surrogates
+            yield frozen
+
+    def identity(self) -> tuple:
+        """Return what tells this attack from others, for the names of checkpoints."""
+        surrogates = [as_torch(s).fingerprint() for s in self.surrogates]
+        return identify(type(self)), surrogates, self._white_box().identity()
+
+    def _white_box(self):
+        return PGD(40) if self.attack is None else as_attack(self.attack)
+
+    def run(self, logits_fn, x, y, threat_model, generator=None):
+        """Return what fools the model; robust samples unchanged.
+
+        Surrogates are taken as they are; see :meth:`ready`.
+        """
+        attack = self._white_box()
         with torch.no_grad():
             survivors = Survivors(x, is_fooled(logits_fn(x), y))
         for surrogate in map(as_torch, self.surrogates):
             rows = survivors.rows()
             if len(rows) == 0:
                 break
-            with eval_mode(surrogate.module):
-                x_adv = attack(surrogate, x[rows], y[rows], threat_model, generator)
+            found = attack.run(surrogate, x[rows], y[rows], threat_model, generator)
+            x_adv = found.x_adv
             with torch.no_grad():
                 survivors.record(rows, x_adv, is_fooled(logits_fn(x_adv), y[rows]))
-        return survivors.x_adv
+        return AttackOutcome(survivors.x_adv)

@@ -1,10 +1,6 @@
 """Attack a fitted estimator and count what survives."""
 
-from robustfit.evaluation.attacking import (
-    AttackResult,
-    attack_estimator,
-    robust_accuracy_score,
-)
+from robustfit.evaluation.attacking import attack_estimator, robust_accuracy_score
 from robustfit.evaluation.curve import SecurityCurve, minimal_distances, security_curve
 from robustfit.evaluation.curve_display import SecurityCurveDisplay
 from robustfit.evaluation.masking import (
@@ -12,6 +8,7 @@ from robustfit.evaluation.masking import (
     MaskingCheck,
     check_gradient_masking,
 )
+from robustfit.evaluation.result import AttackResult
 from robustfit.evaluation.scorers import (
     PredictionRobustnessReport,
     RobustAccuracyScorer,

@@ -4,12 +4,15 @@
 attack on tensors runs, arrays and verdicts come out.
 """
 
+import os
 import warnings
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from numbers import Integral
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from sklearn.base import is_regressor
 from sklearn.utils.validation import check_array, check_consistent_length, column_or_1d
 
@@ -22,14 +25,14 @@ from robustfit._utils.torch_bridge import (
     to_array,
     to_tensor,
 )
-from robustfit.attacks import AutoAttackReference
-from robustfit.attacks.by_name import make_attack
+from robustfit.attacks.by_name import make_attack, with_attack_names
 from robustfit.attacks.chunks import attack_in_chunks
 from robustfit.attacks.model_checks import (
     ADVICE,
     looks_like_probabilities,
     recover_logits,
 )
+from robustfit.evaluation.result import AttackResult
 from robustfit.exceptions import ProbabilityOutputWarning, RobustnessWarning
 from robustfit.sklearn_to_torch.black_box import as_torch_or_black_box
 from robustfit.sklearn_to_torch.fast_copy import fast_copy
@@ -37,7 +40,6 @@ from robustfit.sklearn_to_torch.torch_classifier import TorchClassifier, as_torc
 from robustfit.threat_model import ThreatModel
 
 __all__ = [
-    "AttackResult",
     "attack_estimator",
     "attack_in_turn",
     "predict_columns",
@@ -47,91 +49,28 @@ __all__ = [
 LABELS = ("true", "predicted")
 
 
-@dataclass(frozen=True)
-class AttackResult:
-    """What an attack did to each sample.
-
-    Attributes
-    ----------
-    X_adv : ndarray of the shape of X, float32
-        Adversarial inputs; samples the model got wrong already are left as they were.
-    natural_correct : ndarray of shape (n_samples,), bool
-        Samples the model gets right unperturbed.
-    robust : ndarray of shape (n_samples,), bool
-        Samples it still gets right under attack; with ``labels="predicted"``, whose
-        prediction the attack does not change, right or wrong.
-    robust_after : dict of str to ndarray of shape (n_samples,), bool
-        For ensembles: the survivors after each attack.
-
-    See Also
-    --------
-    attack_estimator : Makes one.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from robustfit import attack_estimator
-    >>> net = torch.nn.Linear(2, 2, bias=False)
-    >>> _ = torch.nn.init.eye_(net.weight)
-    >>> result = attack_estimator(net, [[0.1, 0.9], [0.4, 0.6]], [1, 1], eps=0.2)
-    >>> result
-    AttackResult(n_samples=2, natural_accuracy=1.000, robust_accuracy=0.500)
-    >>> result.robust.tolist()
-    [True, False]
-    """
-
-    X_adv: np.ndarray
-    natural_correct: np.ndarray
-    robust: np.ndarray
-    robust_after: dict = field(default_factory=dict)
-
-    def __repr__(self):
-        told = {
-            "natural_accuracy": self.natural_accuracy,
-            "robust_accuracy": self.robust_accuracy,
-        } | {f"after {name}": kept.mean() for name, kept in self.robust_after.items()}
-        shares = ", ".join(f"{name}={share:.3f}" for name, share in told.items())
-        return f"AttackResult(n_samples={len(self.robust)}, {shares})"
-
-    @property
-    def natural_accuracy(self):
-        """Share of samples that are right unperturbed, in [0, 1]."""
-        return float(self.natural_correct.mean())
-
-    @property
-    def robust_accuracy(self):
-        """Share of samples that are ``robust``, in [0, 1]."""
-        return float(self.robust.mean())
-
-    @property
-    def attack_success_rate(self):
-        """Share of the right samples that the attack turns wrong, in [0, 1]."""
-        n_correct = int(self.natural_correct.sum())
-        n_kept = int((self.robust & self.natural_correct).sum())
-        return 1 - n_kept / n_correct if n_correct else 0.0
-
-
+@with_attack_names
 def attack_estimator(
-    estimator,
-    X,
-    y,
+    estimator: Any,
+    X: ArrayLike,
+    y: ArrayLike,
     *,
-    attack="pgd",
-    eps=8 / 255,
-    norm="linf",
-    clip_range=(0.0, 1.0),
-    n_steps=40,
-    step_size=None,
-    n_restarts=1,
-    loss="cross-entropy",
-    version="standard",
-    labels="true",
-    batch_size=128,
-    precision="float32",
-    n_jobs=None,
-    checkpoint=None,
-    random_state=0,
-):
+    attack: str | Callable = "pgd",
+    eps: float = 8 / 255,
+    norm: str = "linf",
+    clip_range: tuple[float, float] | None = (0.0, 1.0),
+    n_steps: int = 40,
+    step_size: float | None = None,
+    n_restarts: int = 1,
+    loss: str = "cross-entropy",
+    version: str | Sequence[str] = "standard",
+    labels: str = "true",
+    batch_size: int = 128,
+    precision: str = "float32",
+    n_jobs: int | None = None,
+    checkpoint: str | os.PathLike | None = None,
+    random_state: int | np.random.RandomState | None = 0,
+) -> AttackResult:
     """Attack a fitted estimator on ``X`` and return what happened to each sample.
 
     Parameters
@@ -143,10 +82,9 @@ def attack_estimator(
         Natural inputs in ``clip_range``, of the shape the estimator takes.
     y : array-like of shape (n_samples,)
         True labels.
-    attack : {"fgsm", "pgd", "apgd", "fab", "autoattack", "autoattack-reference", \
-"square", "sign", "hard-label"} or callable, default="pgd"
-        A name, or an attack of :mod:`robustfit.attacks`. "autoattack-reference" runs
-        the authors' package.
+    attack : {attacks} or callable, default="pgd"
+        A name, or an attack of :mod:`robustfit.attacks`, which is not written to.
+        "autoattack-reference" runs the authors' package.
     eps : float, default=8/255
         Budget in the units of X, in ``norm``.
     norm : {"linf", "l2", "l1"}, default="linf"
@@ -171,7 +109,8 @@ def attack_estimator(
         ``backend="dask"`` a cluster). The result does not depend on it.
     checkpoint : str, path or None, default=None
         Folder where finished chunks are kept. A run that was killed goes on from them
-        when it is called again with the same estimator, data and parameters.
+        when it is called again with the same estimator, data and parameters. An attack
+        of your own is told apart by its code; a lambda cannot be.
     random_state : int, RandomState instance or None, default=0
         Seeds the attack: the same integer gives the same verdicts. AutoAttack is
         given the integer itself.
@@ -240,7 +179,7 @@ def attack_in_turn(
     attack_parameters["batch_size"] = batch_size
     attacks = [make_attack(attack, **attack_parameters) for attack in attacks]
     X, y = validate_data(X, y, threat_model)
-    needs_gradients = any(getattr(a, "needs_gradients", True) for a in attacks)
+    needs_gradients = any(attack.needs_gradients for attack in attacks)
     classifier = (as_torch if needs_gradients else as_torch_or_black_box)(estimator)
     is_integer = isinstance(random_state, Integral)
     seed = int(random_state) if is_integer else draw_seed(random_state)
@@ -267,7 +206,7 @@ def attack_in_turn(
 def _run_attack(attack, classifier, X, kept, rows, threat_model, **chunking):
     """Attack the samples ``rows`` (bool); return images and verdicts on all."""
     batch_size = chunking["chunk_size"]
-    if hasattr(attack, "batches_by_itself"):
+    if attack.batches_by_itself:
         chunking["chunk_size"] = len(X)
     X_adv, robust_after = X.copy(), {}
     with seeded_torch(chunking["seed"]):
@@ -276,12 +215,14 @@ def _run_attack(attack, classifier, X, kept, rows, threat_model, **chunking):
                 attack, classifier, X[rows], kept[rows], threat_model, **chunking
             )
             robust_after = {n: _spread(alive, rows) for n, alive in after.items()}
-            getattr(attack, "check_result", _no_check)(after)
+            attack.check_result(after)
         robust = rows & (predict_columns(classifier, X_adv, batch_size) == kept)
     return {"X_adv": X_adv, "robust": robust, "robust_after": robust_after}
 
 
-def robust_accuracy_score(estimator, X, y, **attack_parameters):
+def robust_accuracy_score(
+    estimator: Any, X: ArrayLike, y: ArrayLike, **attack_parameters: Any
+) -> float:
     """Return the share of samples that a fitted estimator gets right under attack.
 
     Parameters
@@ -332,17 +273,16 @@ def predict_columns(classifier, X, batch_size):
 def _check_model(attack, classifier, X, y_column):
     """Warn where the model's robustness may be feigned; return its logits, fast."""
     classifier = fast_copy(classifier, to_tensor(X[:8], classifier.device))
-    if not getattr(attack, "needs_gradients", True):
+    if not attack.needs_gradients:
         return classifier
-    x = to_tensor(X[: getattr(attack, "batch_size", 128)], classifier.device)
+    x = to_tensor(X[: attack.batch_size], classifier.device)
     y = torch.as_tensor(y_column[: len(x)], device=classifier.device)
-    if hasattr(attack, "check_model"):
-        attack.check_model(classifier, x, y)
+    flags = attack.check_model(classifier, x, y)
     with torch.no_grad():
         is_softmax = looks_like_probabilities(classifier(x))
-    if not is_softmax or isinstance(attack, AutoAttackReference):
+    if not is_softmax or not attack.wants_logits:
         return classifier
-    if not hasattr(attack, "check_model"):
+    if ProbabilityOutputWarning not in flags:
         advice = ADVICE[ProbabilityOutputWarning]
         warnings.warn(advice, ProbabilityOutputWarning, stacklevel=3)
     module = recover_logits(classifier.module, x[:2])
@@ -377,10 +317,6 @@ def _spread(alive, rows):
     spread = np.zeros(len(rows), dtype=bool)
     spread[rows] = alive
     return spread
-
-
-def _no_check(robust_after):
-    """Do nothing: what attacks without a check of their own result get."""
 
 
 def _compare_with_predict(estimator, X, predicted, classifier):

@@ -5,6 +5,7 @@ import warnings
 import numpy as np
 from sklearn.base import BaseEstimator
 
+from robustfit.attacks.by_name import with_attack_names
 from robustfit.evaluation.attacking import attack_estimator, attack_in_turn
 from robustfit.exceptions import GradientMaskingWarning
 from robustfit.threat_model import ThreatModel
@@ -33,13 +34,13 @@ class _AttackingScorer(BaseEstimator):
         return f"{measure}_{attack}_{self.norm}_{self.eps:.4g}"
 
 
+@with_attack_names
 class RobustAccuracyScorer(_AttackingScorer):
     """Share of samples a fitted estimator gets right under attack, as a scorer.
 
     Parameters
     ----------
-    attack : {"fgsm", "pgd", "apgd", "fab", "autoattack", "autoattack-reference", \
-"square", "sign", "hard-label"} or callable, default="pgd"
+    attack : {attacks} or callable, default="pgd"
         "pgd" is fast and only an upper bound of the robust accuracy; report
         "autoattack".
     eps : float, default=8/255
@@ -244,6 +245,7 @@ class RobustnessReport(_AttackingScorer):
         }
 
 
+@with_attack_names
 class PredictionRobustnessReport(_AttackingScorer):
     """Accuracy, robust accuracy and robustness with respect to predictions.
 
@@ -251,8 +253,7 @@ class PredictionRobustnessReport(_AttackingScorer):
 
     Parameters
     ----------
-    attack : {"pgd", "fgsm", "autoattack", "autoattack-reference"} or callable, \
-default="pgd"
+    attack : {attacks} or callable, default="pgd"
     eps : float, default=8/255
         Budget of the adversary in the units of X.
     norm : {"linf", "l2"}, default="linf"

@@ -7,10 +7,15 @@ import numpy as np
 import torch
 
 from robustfit._utils.argument_checks import check_count
-from robustfit._utils.torch_bridge import batch_slices, draw_seed, eval_mode, to_tensor
-from robustfit.attacks._every_step import EveryStepPGD
-from robustfit.attacks._losses import ATTACK_LOSSES
-from robustfit.attacks.gradient import input_gradient
+from robustfit._utils.torch_bridge import (
+    batch_slices,
+    draw_seed,
+    eval_mode,
+    per_sample,
+    to_tensor,
+)
+from robustfit.attacks.gradient import EveryStepPGD
+from robustfit.attacks.losses import cross_entropy, input_gradient
 from robustfit.evaluation.attacking import validate_data
 from robustfit.sklearn_to_torch.torch_classifier import as_torch
 from robustfit.threat_model import ThreatModel
@@ -101,15 +106,12 @@ def loss_around_input(
     generator = torch.Generator().manual_seed(draw_seed(random_state))
     random = torch.randn(centre.shape, generator=generator).to(centre.device)
     with eval_mode(classifier.module):
-        gradient, _ = input_gradient(
-            classifier, centre, column, ATTACK_LOSSES["cross-entropy"]
-        )
+        gradient = input_gradient(classifier, centre, column)
         adversarial = threat_model.steepest_direction(gradient)
         random = threat_model.steepest_direction(random)
-        shape = (n_points, *[1] * (centre.ndim - 1))
         rows = []
         for step in steps:
-            moves = step * random + steps.reshape(shape) * adversarial
+            moves = step * random + per_sample(steps, centre) * adversarial
             points = threat_model.clip(centre + moves)
             labels = column.expand(n_points)
             rows.append(_losses(classifier, points, labels, batch_size))
@@ -163,6 +165,6 @@ def _losses(logits_fn, x, y, batch_size):
     """Return the cross-entropy of each sample."""
     with torch.no_grad():
         return torch.cat([
-            ATTACK_LOSSES["cross-entropy"](logits_fn(x[rows]), y[rows])
+            cross_entropy(logits_fn(x[rows]), y[rows], value_only=True)
             for rows in batch_slices(len(x), batch_size)
         ])  # fmt: skip

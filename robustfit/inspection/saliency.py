@@ -5,9 +5,8 @@ import numpy as np
 from robustfit._utils.display_style import get_axes_grid
 from robustfit._utils.image_validation import check_image_shape
 from robustfit._utils.torch_bridge import eval_mode, to_array, to_tensor
-from robustfit.attacks._every_step import EveryStepPGD
-from robustfit.attacks._losses import ATTACK_LOSSES
-from robustfit.attacks.gradient import input_gradient
+from robustfit.attacks.gradient import EveryStepPGD
+from robustfit.attacks.losses import input_gradient
 from robustfit.evaluation.attacking import validate_data
 from robustfit.exceptions import ImageShapeError
 from robustfit.sklearn_to_torch.torch_classifier import as_torch
@@ -177,8 +176,7 @@ def _compute_maps(estimator, X, y, kind, threat_model, n_steps):
             x_adv = EveryStepPGD(n_steps)(classifier, x, column, threat_model)
         if kind == "perturbation":
             return to_array(x_adv - x)
-        loss = ATTACK_LOSSES["cross-entropy"]
-        return to_array(input_gradient(classifier, x_adv, column, loss)[0])
+        return to_array(input_gradient(classifier, x_adv, column))
 
 
 def _image_shape(X, image_shape):

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from robustfit._utils.torch_bridge import eval_mode
-from robustfit.attacks._every_step import EveryStepPGD
+from robustfit.attacks.gradient import EveryStepPGD
 from robustfit.evaluation.attacking import (
     attack_estimator,
     predict_columns,

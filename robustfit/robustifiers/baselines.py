@@ -18,7 +18,7 @@ from robustfit._utils.torch_bridge import (
     to_array,
     to_tensor,
 )
-from robustfit.attacks.gradient import take_every_step
+from robustfit.attacks.gradient import EveryStepPGD
 from robustfit.classifiers.adversarial_training.module_training import (
     train_adversarially,
 )
@@ -147,18 +147,10 @@ class AdversarialDataset(TrainingSetRewriter):
 
     def _attack(self, module, x, y, threat_model):
         """Run every step of PGD on every image, whether it is fooled or not."""
-        x_adv = x.clone()
+        x_adv, attack = x.clone(), EveryStepPGD(self.n_steps, threat_model.eps / 10)
         with eval_mode(module):
             for rows in batch_slices(len(x), self.batch_size):
-                x_adv[rows] = take_every_step(
-                    module,
-                    x[rows],
-                    x[rows],
-                    y[rows],
-                    threat_model,
-                    n_steps=self.n_steps,
-                    step_size=threat_model.eps / 10,
-                )
+                x_adv[rows] = attack(module, x[rows], y[rows], threat_model)
         return x_adv
 
 

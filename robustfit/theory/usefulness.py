@@ -16,6 +16,7 @@ from robustfit._utils.torch_bridge import (
     batch_slices,
     draw_seed,
     make_generator,
+    per_sample,
     to_array,
     to_tensor,
 )
@@ -168,7 +169,7 @@ class _FeatureDescent:
     ):  # fmt: skip
         self.f, self.x, self.threat_model = f, x, threat_model
         self.n_steps, self.n_restarts = n_steps, n_restarts
-        self.step_size = step_size or 2.5 * threat_model.eps / n_steps
+        self.step_size = step_size
         self.batch_size = batch_size
         self.generator = make_generator(draw_seed(random_state), x.device)
         values, self.mean, self.scale = _standardized(f, x)
@@ -191,19 +192,21 @@ class _FeatureDescent:
     def _lowest(self, x, sign, feature):
         with torch.no_grad():
             lowest = self._signed(x, sign, feature)
+
+        def downhill(points):
+            nonlocal lowest
+            points = points.detach().requires_grad_(True)
+            value = self._signed(points, sign, feature)
+            lowest = torch.minimum(lowest, value.detach())
+            return -_input_gradient(value, points, sign)
+
         for restart in range(self.n_restarts):
-            x_adv = x
+            start = x
             if restart > 0:
-                x_adv = self.threat_model.random_start(x, self.generator)
-            for _ in range(self.n_steps):
-                x_adv = x_adv.detach().requires_grad_(True)
-                value = self._signed(x_adv, sign, feature)
-                gradient = _input_gradient(value, x_adv, sign)
-                lowest = torch.minimum(lowest, value.detach())
-                x_adv = self.threat_model.ascent_step(
-                    x_adv.detach(), -gradient, self.step_size
-                )
-                x_adv = self.threat_model.project(x_adv, x)
+                start = self.threat_model.random_start(x, self.generator)
+            x_adv = self.threat_model.climb(
+                downhill, start, x, n_steps=self.n_steps, step_size=self.step_size
+            )
             with torch.no_grad():
                 lowest = torch.minimum(lowest, self._signed(x_adv, sign, feature))
         return lowest
@@ -222,7 +225,7 @@ def _input_gradient(value, x, sign):
         return torch.zeros_like(x)
     off = (gradient == 0).flatten(1).all(dim=1)
     if off.any() and not off.all():
-        sign = sign.reshape(-1, *[1] * (x.ndim - 1))
+        sign = per_sample(sign, x)
         growth = (sign * gradient)[~off].mean(dim=0, keepdim=True)
         gradient = torch.where(off.reshape(sign.shape), sign * growth, gradient)
     return gradient

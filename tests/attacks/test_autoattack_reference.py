@@ -152,3 +152,11 @@ def test_no_rows():
     net = torch.nn.Linear(6, 4)
     x, y = torch.empty(0, 6), torch.empty(0, dtype=torch.long)
     assert AutoAttackReference()(net, x, y, ThreatModel(), generator()).shape == (0, 6)
+
+
+def test_without_the_package_the_error_says_what_to_do(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyautoattack", None)
+    net = torch.nn.Linear(6, 4)
+    x = torch.rand(3, 6)
+    with pytest.raises(ImportError, match="attack='autoattack', robustfit's own"):
+        AutoAttackReference()(net, x, net(x).argmax(1), ThreatModel(), generator())

@@ -1,3 +1,5 @@
+import functools
+
 import joblib
 import numpy as np
 import pytest
@@ -6,7 +8,7 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 
 from robustfit import RobustAccuracyScorer, attack_estimator
-from robustfit.attacks import PGD, AutoAttack, Square
+from robustfit.attacks import PGD, AutoAttack, Square, TransferAttack
 
 SMALL = AutoAttack(["apgd-ce", "fab-t"], n_steps=5)
 
@@ -79,29 +81,67 @@ class Killed(Exception):
 class KilledAfter(PGD):
     """Stops the run in its n-th chunk, as a power cut would."""
 
-    n_left = 0
-
-    def __call__(self, *args):
-        if KilledAfter.n_left == 0:
+    def run(self, *args):
+        if not chunks_left:
             raise Killed
-        KilledAfter.n_left -= 1
-        return super().__call__(*args)
+        chunks_left.pop()
+        return super().run(*args)
+
+
+chunks_left = []
 
 
 def test_resumes_after_a_kill(case, tmp_path):
     attack = KilledAfter(3)
-    KilledAfter.n_left = 100
+    chunks_left[:] = range(100)
     expected = run(case, attack)
-    KilledAfter.n_left = 2
+    chunks_left[:] = range(2)
     with pytest.raises(Killed):
         run(case, attack, checkpoint=tmp_path)
     assert len(list(tmp_path.iterdir())) == 2
-    KilledAfter.n_left = 2  # enough for the two chunks that are missing
+    chunks_left[:] = range(2)  # enough for the two chunks that are missing
     assert_same(run(case, attack, checkpoint=tmp_path), expected)
-    KilledAfter.n_left = 0  # everything is there
+    assert not chunks_left
     assert_same(run(case, attack, checkpoint=tmp_path), expected)
     with pytest.raises(Killed):  # another budget is another run
         run(case, attack, checkpoint=tmp_path, eps=0.07)
+
+
+def test_checkpoint_tells_functions_apart(case, tmp_path):
+    def moved_by(share):
+        def move(logits_fn, x, y, threat_model, generator):
+            return threat_model.clip(x + share * threat_model.eps)
+
+        return move
+
+    def stay(logits_fn, x, y, threat_model, generator):
+        return x
+
+    attacks = [stay, moved_by(0.5), functools.partial(moved_by(1.0))]
+    alone = [run(case, attack).X_adv for attack in attacks]
+    assert (alone[1] != alone[2]).any()
+    for _ in range(2):  # the second time, all are found
+        for attack, expected in zip(attacks, alone, strict=True):
+            found = run(case, attack, checkpoint=tmp_path).X_adv
+            np.testing.assert_array_equal(found, expected)
+    n_chunks = -(-int(run(case, stay).natural_correct.sum()) // 10)
+    assert len(list(tmp_path.iterdir())) == len(attacks) * n_chunks
+
+
+def test_checkpoint_tells_surrogates_apart(case, tmp_path):
+    nets = [torch.nn.Linear(64, 10) for _ in range(2)]
+    first, second = (
+        run(case, TransferAttack([net], PGD(3)), checkpoint=tmp_path).X_adv
+        for net in nets
+    )
+    assert (first != second).any()
+
+
+def test_lambdas_cannot_be_told_apart(case, tmp_path):
+    attack = lambda logits_fn, x, y, threat_model, generator: x  # noqa: E731
+    assert run(case, attack).attack_success_rate == 0
+    with pytest.raises(ValueError, match=r"lambda .* pass checkpoint=None"):
+        run(case, attack, checkpoint=tmp_path)
 
 
 def test_checkpoint_keeps_the_survivors_of_each_attack(case, tmp_path):

@@ -4,7 +4,8 @@ import torch
 
 from robustfit import ThreatModel
 from robustfit.attacks import FGSM, PGD
-from robustfit.attacks._losses import ATTACK_LOSSES, margin
+from robustfit.attacks.gradient import EveryStepPGD
+from robustfit.attacks.losses import LOSSES
 
 
 def generator(seed=0):
@@ -154,16 +155,38 @@ def test_empty_input_and_constant_images():
 def test_losses_against_their_formulas():
     logits = torch.tensor([[3.0, 1.0, 2.0, -1.0]])
     y = torch.tensor([0])
-    assert margin(logits, y) == pytest.approx(-1.0)
+    values = {name: loss(logits, y, value_only=True) for name, loss in LOSSES.items()}
+    assert values["margin"] == pytest.approx(-1.0)
     # (2 - 3) / (3 - 1): the gap to the runner-up over the gap to the third.
-    assert ATTACK_LOSSES["dlr"](logits, y) == pytest.approx(-0.5)
+    assert values["dlr"] == pytest.approx(-0.5)
     expected = float(torch.logsumexp(logits, 1) - 3)
-    assert ATTACK_LOSSES["cross-entropy"](logits, y) == pytest.approx(expected)
+    assert values["cross-entropy"] == pytest.approx(expected)
 
 
-def test_dlr_needs_three_classes():
-    with pytest.raises(ValueError, match="use loss='margin'"):
-        ATTACK_LOSSES["dlr"](torch.zeros(1, 2), torch.zeros(1, dtype=torch.long))
+def test_dlr_of_two_classes_is_the_margin():
+    model, threat_model = Linear(30), ThreatModel("linf", 0.05, clip_range=None)
+    x = torch.randn(50, 30, generator=generator(1))
+    y = (model.value(x) > 0).long()
+    by_dlr, by_margin = (
+        PGD(5, loss=loss)(model, x, y, threat_model, generator())
+        for loss in ("dlr", "margin")
+    )
+    assert torch.equal(by_dlr, by_margin)
+    assert 0.1 < (model(by_dlr).argmax(1) == y).float().mean() < 0.9
+
+
+def test_every_step_goes_on_where_pgd_stops_at_the_border():
+    model = Linear(30)
+    x = torch.randn(50, 30, generator=generator(1))
+    y = (model.value(x) > 0).long()
+    threat_model = ThreatModel("linf", 0.3, clip_range=None)
+    deep = EveryStepPGD(10)(model, x, y, threat_model)
+    # On a linear model the steps lead to the far corner of the ball.
+    reached = (2 * y - 1) * model.value(deep)
+    expected = model.worst_value(x, y, threat_model)
+    np.testing.assert_allclose(reached, expected, rtol=1e-4, atol=1e-4)
+    back = EveryStepPGD(10, towards=True)(model, x, y, threat_model)
+    assert ((2 * y - 1) * model.value(back) > (2 * y - 1) * model.value(x)).all()
 
 
 @pytest.mark.parametrize(
@@ -172,7 +195,8 @@ def test_dlr_needs_three_classes():
         ({"n_steps": 0}, "n_steps is 0"),
         ({"n_restarts": 1.5}, "n_restarts is 1.5"),
         ({"step_size": -1}, "step_size is -1"),
-        ({"loss": "hinge"}, "loss is 'hinge'"),
+        ({"loss": "hinge"}, "loss is 'hinge'; expected one of"),
+        ({"loss": ["dlr"]}, "loss is \\['dlr'\\]; expected one of"),
     ],
 )
 def test_bad_parameters_are_named(bad, message):

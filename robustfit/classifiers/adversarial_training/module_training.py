@@ -21,9 +21,9 @@ LEARNING_RATE = 1e-3
 
 def training_attack(module, x, y, threat_model, generator):
     """Return PGD images of ``x`` as training wants them: all steps, random start."""
-    step_size = 2.5 * threat_model.eps / ATTACK_STEPS
-    steps = {"n_steps": ATTACK_STEPS, "step_size": step_size}
-    return pgd_images(module, x, y, threat_model, generator, **steps)
+    return pgd_images(
+        module, x, y, threat_model, generator, n_steps=ATTACK_STEPS, step_size=None
+    )
 
 
 def train_adversarially(

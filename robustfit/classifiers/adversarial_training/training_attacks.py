@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 
 from robustfit._utils.torch_bridge import eval_mode
-from robustfit.attacks.gradient import take_every_step
+from robustfit.attacks.gradient import EveryStepPGD
+from robustfit.attacks.losses import input_gradient
 
 __all__ = ["fast_gradient_images", "pgd_images", "trades_images"]
 
@@ -20,11 +21,9 @@ TRADES_START = 1e-3
 
 def pgd_images(module, x, y, threat_model, generator, *, n_steps, step_size):
     """Return PGD images of ``x`` from a random start (Madry et al., 2018)."""
+    attack = EveryStepPGD(n_steps, step_size, random_start=True)
     with eval_mode(module):
-        x_adv = threat_model.random_start(x, generator)
-        return take_every_step(
-            module, x_adv, x, y, threat_model, n_steps=n_steps, step_size=step_size
-        )
+        return attack(module, x, y, threat_model, generator)
 
 
 def fast_gradient_images(module, x, y, threat_model, generator):
@@ -44,15 +43,12 @@ def trades_images(module, x, threat_model, generator, *, n_steps, step_size):
         with torch.no_grad():
             log_p = module(x).log_softmax(1)
         noise = torch.randn(x.shape, generator=generator, device=x.device)
-        return take_every_step(
-            module,
+        return threat_model.climb(
+            lambda points: input_gradient(module, points, log_p, divergence),
             threat_model.project(x + TRADES_START * noise, x),
             x,
-            log_p,
-            threat_model,
             n_steps=n_steps,
             step_size=step_size,
-            loss_fn=divergence,
         )
 
 

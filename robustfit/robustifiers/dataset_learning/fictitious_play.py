@@ -12,7 +12,7 @@ import time
 import torch
 
 from robustfit._utils.torch_bridge import batch_slices, eval_mode
-from robustfit.attacks.gradient import take_every_step
+from robustfit.attacks.gradient import EveryStepPGD
 from robustfit.robustifiers.dataset_learning.natural_training import train_naturally
 from robustfit.threat_model import ThreatModel
 
@@ -45,16 +45,8 @@ def perturb_towards(logits_fn, x, target, threat_model, *, n_steps):
     torch.Tensor of shape (n_samples, ...)
     """
     step_size = 2 * threat_model.eps / n_steps
-    return take_every_step(
-        logits_fn,
-        x,
-        x,
-        target,
-        threat_model,
-        n_steps=n_steps,
-        step_size=step_size,
-        towards=True,
-    )
+    attack = EveryStepPGD(n_steps, step_size, towards=True)
+    return attack(logits_fn, x, target, threat_model)
 
 
 class FictitiousPlay:

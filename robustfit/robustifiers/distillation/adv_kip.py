@@ -216,7 +216,6 @@ n_outer_steps_, memory_, classes_, image_shape_, n_features_in_
         return terms
 
     def _attack(self, problem, regression, x, y, step):
-        step_size = self.step_size or 2.5 * problem.threat_model.eps / self.n_steps
         return attack_targets(
             regression,
             x,
@@ -224,7 +223,7 @@ n_outer_steps_, memory_, classes_, image_shape_, n_features_in_
             problem.threat_model,
             losses=self._inner_losses(),
             n_steps=self.n_steps,
-            step_size=step_size,
+            step_size=self.step_size,
             batch_size=self.batch_size,
             generator=stage_generator(problem.seed, 4, step, device=x.device),
             n_classes=problem.n_classes,

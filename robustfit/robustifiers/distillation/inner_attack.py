@@ -41,7 +41,8 @@ def attack_targets(
     losses : tuple of str
         From ``INNER_LOSSES``; each attacks an equal share of the targets.
     n_steps : int
-    step_size : float
+    step_size : float or None
+        None is ``2.5 * eps / n_steps``.
     batch_size : int
     generator : torch.Generator
     n_classes : int
@@ -71,8 +72,10 @@ def _climb(regression, x_adv, x, y, others, threat_model, loss, n_steps, step_si
     targets = others if loss == "targeted-margin" else None
     logits_fn = regression.logits if loss == "scaled-cross-entropy" else regression
     loss = loss.removeprefix("targeted-").removeprefix("scaled-")
-    for _ in range(n_steps):
-        _, gradient, _ = loss_and_input_gradient(logits_fn, x_adv, y, loss, targets)
-        x_adv = threat_model.ascent_step(x_adv, gradient, step_size)
-        x_adv = threat_model.project(x_adv, x)
-    return x_adv
+
+    def gradient_fn(points):
+        return loss_and_input_gradient(logits_fn, points, y, loss, targets)[1]
+
+    return threat_model.climb(
+        gradient_fn, x_adv, x, n_steps=n_steps, step_size=step_size
+    )

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import torch
 
-from robustfit.attacks.losses import ANALYTIC_LOSSES, loss_and_input_gradient
+from robustfit.attacks.losses import LOSSES, loss_and_input_gradient
 from robustfit.attacks.search import logits_in_batches
 from robustfit.classifiers.kernel_regression import LOGIT_SCALE, one_hot
 
@@ -51,7 +51,7 @@ def mean_squared_error(outputs, y):
 
 def cross_entropy(outputs, y):
     """Cross-entropy of the scaled outputs, over the scale."""
-    values, gradient = ANALYTIC_LOSSES["cross-entropy"](LOGIT_SCALE * outputs, y)
+    values, gradient = LOSSES["cross-entropy"](LOGIT_SCALE * outputs, y)
     return values / LOGIT_SCALE, gradient
 
 
@@ -80,7 +80,7 @@ def small_gradient_term(regression, x, y, threat_model, weight):
     moved = threat_model.ascent_step(x, gradient, step)
 
     def evaluate(outputs):
-        values, upstream = ANALYTIC_LOSSES["margin"](outputs, torch.cat([y, y]))
+        values, upstream = LOSSES["margin"](outputs, torch.cat([y, y]))
         before, after = values.chunk(2)
         lacking = (_LEAST_FALL - 10 * (after - before)).clamp_min(0)
         slope = -20 * weight * lacking[:, None] / len(x)

@@ -6,7 +6,7 @@ import numpy as np
 
 from robustfit._utils.sklearn_private import Interval, StrOptions
 from robustfit._utils.torch_bridge import to_array
-from robustfit.attacks._every_step import EveryStepPGD
+from robustfit.attacks.gradient import EveryStepPGD
 from robustfit.robustifiers.chunked_rewriter import ChunkedRewriter
 from robustfit.sklearn_to_torch.torch_classifier import as_torch
 

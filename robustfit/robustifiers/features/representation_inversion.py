@@ -1,6 +1,6 @@
 """Representation inversion: images that a net's representation layer sees as others.
 
-Shaped as an attack, ``inversion(classifier, x, start, threat_model, generator)``, so
+Shaped as an attack, run with ``(classifier, x, start, threat_model, generator)``, so
 that chunks, processes, threads and checkpoints are those of ``attack_in_chunks``: what
 an attack calls the labels are here the images to start from.
 """
@@ -14,6 +14,7 @@ from robustfit._utils.sample_random import (
     with_stream,
 )
 from robustfit._utils.torch_bridge import batch_slices, to_array, to_tensor
+from robustfit.attacks.base import Attack, AttackOutcome
 from robustfit.sklearn_to_torch.representation import Representation
 
 __all__ = ["RepresentationInversion", "StartImages", "default_step_size"]
@@ -33,7 +34,7 @@ def default_step_size(n_features, n_steps, clip_range):
     return path / n_steps
 
 
-class RepresentationInversion:
+class RepresentationInversion(Attack):
     """Normalised gradient descent on ``||g(x_r) - g(x)||_2`` within the pixel range.
 
     Parameters
@@ -50,16 +51,16 @@ class RepresentationInversion:
         self.n_steps = n_steps
         self.step_size = step_size
 
-    def __call__(self, classifier, x, start, threat_model, generator=None):
-        """Return x_r for each ``x``, from the images ``start`` (n_samples, ...)."""
-        represent = Representation(classifier, self.layer)
+    def run(self, logits_fn, x, y, threat_model, generator=None):
+        """Return x_r for each ``x``, from the images ``y`` (n_samples, ...)."""
+        represent = Representation(logits_fn, self.layer)
         with torch.no_grad():
             target = represent(x)
-        x_r = start.detach().clone()
+        x_r = y.detach().clone()
         for _ in range(self.n_steps):
             gradient = _distance_gradient(represent, x_r, target)
             x_r = threat_model.l2_descent_step(x_r, gradient, self.step_size)
-        return x_r
+        return AttackOutcome(x_r)
 
 
 def _distance_gradient(represent, x, target):
