@@ -18,7 +18,8 @@ from robustfit._utils.torch_bridge import (
 )
 from robustfit.robustifiers.base import TrainingSetRewriter
 from robustfit.robustifiers.dataset_learning.learning_problem import LearningProblem
-from robustfit.robustifiers.dataset_learning.plan import may_play, plan_steps
+from robustfit.robustifiers.dataset_learning.plan import plan_steps
+from robustfit.robustifiers.dataset_learning.recipe import Recipe, count_nets
 from robustfit.robustifiers.dataset_learning.row_selection import select_rows
 from robustfit.robustifiers.dataset_learning.saved_state import (
     load_weights,
@@ -26,7 +27,6 @@ from robustfit.robustifiers.dataset_learning.saved_state import (
     restore_state,
     unpack,
 )
-from robustfit.robustifiers.dataset_learning.validation import has_stopped
 from robustfit.sklearn_to_torch.torch_classifier import as_torch
 
 __all__ = ["RobustDatasetLearner"]
@@ -272,15 +272,17 @@ class RobustDatasetLearner(TrainingSetRewriter):
         seed = draw_seed(self.random_state) if saved is None else saved[1]["seed"]
         rows = select_rows(y, seed, self.fraction, self.validation_fraction)
         self.sample_indices_ = rows.learned
-        nets = [self._new_net(image_shape, device) for _ in range(self._n_nets())]
+        nets = [self._new_net(image_shape, device) for _ in range(count_nets(self))]
         for number, net in enumerate(nets):
             _train_theta_0(net, rows.natural(X), rows.natural(y), seed, number, saved)
         self.estimator_ = nets[0]  # theta_0
         problem = self._state_problem(X, y, image_shape, threat_model, rows, nets)
+        recipe = Recipe.resolve(self, problem)
+        self.recipe_ = recipe.as_dict()
         state = restore_state(problem, saved)
         self.history_ = state.history
         try:
-            self._run_steps(problem, state, seed, checkpoint)
+            self._run_steps(problem, recipe, state, seed, checkpoint)
         finally:
             self.X_robust_ = to_array(state.x_robust)
             self.y_robust_ = self.classes_[to_array(problem.y)]
@@ -297,13 +299,6 @@ class RobustDatasetLearner(TrainingSetRewriter):
         for name in ("checkpoint", "verbose", "device"):
             del parameters[name]
         return Checkpoint(self.checkpoint, type(self).__name__, parameters, X, y)
-
-    def _n_nets(self):
-        """Return the number of naturally trained nets that the steps start from."""
-        return self.n_initializations if may_play(self.method, self._protocol()) else 1
-
-    def _protocol(self):
-        return "scratch" if self.protocol == "auto" else self.protocol
 
     def _state_problem(self, X, y, image_shape, threat_model, rows, nets):
         classifier = as_torch(self.estimator_)
@@ -326,17 +321,15 @@ class RobustDatasetLearner(TrainingSetRewriter):
             new_net=lambda: self._new_net(image_shape, classifier.device),
         )
 
-    def _run_steps(self, problem, state, seed, checkpoint):
-        """Run the steps not yet in the history; keep and report after each."""
-        steps = plan_steps(problem, self, self._protocol())
+    def _run_steps(self, problem, recipe, state, seed, checkpoint):
+        """Run the steps not yet done; keep and report after each."""
+        steps = plan_steps(problem, recipe)
         context = self._init_callback_context(max_subtasks=len(steps))
         context.call_on_fit_task_begin(estimator=self)
         for number, step in enumerate(steps):
             subcontext = context.subcontext(task_name=step.name)
             subcontext.call_on_fit_task_begin(estimator=self)
-            stopped = step.optional and has_stopped(
-                state.history, self.n_iter_no_change
-            )
+            stopped = step.optional and state.has_stopped(self.n_iter_no_change)
             if number >= state.n_done and not stopped:
                 generator = stage_generator(seed, number, device=problem.x.device)
                 self._run_step(step, state, generator, len(steps))
