@@ -64,9 +64,10 @@ class RobustDatasetLearner(TrainingSetRewriter):
         that are trained on them, as ``protocol`` says, are on other images.
         "fictitious-play": answers to the inner net, naturally fine-tuned on the set
         again and again, then ``n_meta_epochs`` of Algorithm 1; only for fine-tuning.
-        "default": disturbances; for fine-tuning, every second row then plays instead,
-        under the noise of the others if they have any (every row plays, without it,
-        where noise alone is the best disturbance: vectors, tiny images).
+        "default": disturbances; for fine-tuning, every second row then takes part in
+        fictitious play instead and carries the noise of the others, if they have any
+        (all rows do, without it, where noise alone is the best disturbance: vectors,
+        tiny images).
         "paper": Algorithm 1 of the paper alone, with its constants (beta 0.5/255, gamma
         0.01, PGD-20 of step eps/10).
     fraction : float, default=1.0
@@ -96,10 +97,10 @@ class RobustDatasetLearner(TrainingSetRewriter):
     n_steps : int, default=8
         Gradient steps that perturb the set in fictitious play.
     radius_factor : float or "auto", default="auto"
-        Radius of these perturbations over ``eps``. "auto" is 1.5 where all rows play.
-        Where every second one does, it is as large as keeps the radius within 0.3 of
-        the range (l2: 0.2 times the root of an eighth of the features), but 1 to 2.25.
-        Worth tuning.
+        Radius of these perturbations over ``eps``. "auto" is 1.5 where all rows take
+        part. Where every second one does, it is as large as keeps the radius within 0.3
+        of the range (l2: 0.2 times the root of an eighth of the features), but 1 to
+        2.25. Worth tuning.
     batch_size : int, default=128
     n_initializations : int, default=1
         Naturally trained nets, each of another initialisation, that the rounds of
@@ -145,7 +146,18 @@ class RobustDatasetLearner(TrainingSetRewriter):
         One record a step: its name ``step``, its ``seconds`` (and those of its parts,
         ``seconds_perturb`` and ``seconds_train``), and what it measured: the loss of
         Eq. 1 as ``outer_loss``, ``natural_accuracy`` and ``robust_accuracy`` (PGD-20)
-        on held-out rows.
+        on held-out rows. A log: nothing that is learned depends on it.
+    recipe_ : dict
+        What the parameters came to for these data, every "auto" resolved, as numbers,
+        strings, lists and dicts: ``protocol`` and ``batch_size``; ``candidates``, the
+        disturbances that are compared, and ``to_beat``, the place of the one that the
+        others have to beat clearly; ``unclear_fraction``; ``play`` (fictitious play):
+        ``n_epochs`` of training after each round, ``n_steps`` and, where noise or no
+        disturbance wins (``alone``) and where a pattern does (``beside_patterns``),
+        which rows take part (``every``: 1 for all, 2 for every second one) and their
+        ``radius_factor``; ``meta``, the constants of Algorithm 1; ``n_teacher_epochs``,
+        of the teacher that gives soft labels. None (``play``, ``meta``) and 0 are
+        stages that are left out.
     classes_ : ndarray of shape (n_classes,)
     image_shape_ : tuple of int
     n_features_in_ : int
