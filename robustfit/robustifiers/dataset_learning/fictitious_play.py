@@ -21,7 +21,7 @@ from robustfit.threat_model import ThreatModel
 
 __all__ = ["PlayRound", "perturb_towards"]
 
-# Share of the rows in play that answer in each round (all of them in the first).
+# Share of the rows of fictitious play that answer in a round; in the first all do.
 SHARE = 0.1
 
 
@@ -37,25 +37,25 @@ class PlayRound(Step):
         """Replace the set and ``player``; the record tells rows, radius and epochs."""
         start, x = time.perf_counter(), self.problem.x
         played = self.recipe.play.rows_beside(state.disturbance)
-        in_play = torch.arange(0, len(x), played.every, device=x.device)
-        x_robust = self._perturb(state, in_play, played.radius_factor, generator)
+        rows_of_play = torch.arange(0, len(x), played.every, device=x.device)
+        x_robust = self._perturb(state, rows_of_play, played.radius_factor, generator)
         perturbed = time.perf_counter()
         state.player = self._train(x_robust, generator)
         state.x_robust = x_robust
         return {
             "round": self.n_round,
-            "n_rows": len(in_play),
+            "n_rows": len(rows_of_play),
             "radius_factor": played.radius_factor,
             "n_epochs": self.recipe.play.n_epochs[self.n_round],
             "seconds_perturb": perturbed - start,
             "seconds_train": time.perf_counter() - perturbed,
         }
 
-    def _perturb(self, state, in_play, radius_factor, generator):
-        """Return the set after the answer of some of the rows ``in_play``."""
+    def _perturb(self, state, rows_of_play, radius_factor, generator):
+        """Return the set after the answer of some of the rows ``rows_of_play``."""
         given, batch_size = self.problem.threat_model, self.recipe.batch_size
         reach = ThreatModel(given.norm, radius_factor * given.eps, given.clip_range)
-        rows, target = self._draw_rows(in_play, generator)
+        rows, target = self._draw_rows(rows_of_play, generator)
         shown = rows if state.sources is None else state.sources[rows]
         x_robust = state.x_robust.clone()
         with eval_mode(state.player):
@@ -70,15 +70,15 @@ class PlayRound(Step):
                 x_robust[rows[batch]] = self._add_noise(answer, state, generator)
         return x_robust
 
-    def _draw_rows(self, in_play, generator):
+    def _draw_rows(self, rows_of_play, generator):
         """Return the rows that answer in this round and a random class for each."""
-        n, device = len(in_play), in_play.device
+        n, device = len(rows_of_play), rows_of_play.device
         n_rows = n if self.n_round == 0 else max(1, round(SHARE * n))
         order = torch.randperm(n, generator=generator, device=device)
         target = torch.randint(
             self.problem.n_classes, (n_rows,), generator=generator, device=device
         )
-        return in_play[order[:n_rows]], target
+        return rows_of_play[order[:n_rows]], target
 
     def _add_noise(self, x, state, generator):
         """Lay the noise of the disturbed rows over ``x``, if they have any.
