@@ -151,3 +151,9 @@ __all__ = [
     "as_torch",
     "transformer_as_torch",
 ]
+
+
+def __dir__():
+    """Return the public names, and the modules that are documented as paths."""
+    paths = ("attacks", "datasets", "exceptions", "image_transforms", "kernels")
+    return sorted([*__all__, *paths, "nets", "theory", "__version__"])

@@ -1,6 +1,13 @@
 """Rules that keep each fact in one place."""
 
+import ast
+import importlib
+import inspect
+import io
 import re
+import subprocess
+import sys
+import tokenize
 from pathlib import Path
 
 import pytest
@@ -9,6 +16,48 @@ import robustfit
 
 PACKAGE = Path(robustfit.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
+NO_CODE = {
+    tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT,
+    tokenize.ENDMARKER,
+}  # fmt: skip
+# Modules that are documented as paths of their own, beside the names of the package.
+PUBLIC_PATHS = {
+    "attacks", "datasets", "exceptions", "image_transforms", "kernels", "nets",
+    "theory",
+}  # fmt: skip
+# The rooms of the package, floor by floor, from the top: what each is for. A room
+# imports only from floors below its own. docs/architecture.md shows this as its table.
+FLOORS = (
+    {
+        "robustifiers": "rewrite a training set: the learner, distillation, features",
+        "input_distribution": "look at the data: diagnostics, studies, pictures",
+        "inspection": "look at a model: transfer, loss landscape, saliency",
+    },
+    {
+        "classifiers": "robust by their training, or by a kernel",
+        "evaluation": "attack a fitted estimator and count: the crossing",
+    },
+    {
+        "image_transforms": "transforms that keep the meaning, with gradients",
+        "attacks": "attacks on tensors; `base.py` says what an attack is",
+        "theory": "the papers' theorems in closed form",
+    },
+    {
+        "sklearn_to_torch": "`as_torch`: fitted estimators as differentiable functions",
+        "sharing": "a learned set as one file with a card",
+    },
+    {
+        "kernels": "neural tangent kernels, in blocks, with closed-form gradients",
+        "datasets": "samples of the theorems' distributions",
+        "threat_model": "norm, budget, range: the only file that knows them",
+    },
+    {"_utils": "tensors and seeds, checks, checkpoints, picture style: private"},
+    {
+        "nets": "networks, and the default skorch net",
+        "exceptions": "errors and warnings",
+        "_version": "the version",
+    },
+)
 
 
 def name(path):
@@ -42,7 +91,132 @@ def test_matplotlib_is_imported_inside_functions(path):
 
 @pytest.mark.parametrize("path", FILES, ids=name)
 def test_files_of_one_idea(path):
-    assert len(path.read_text().splitlines()) <= 420
+    assert len(code_lines(path.read_text())) <= 300
+
+
+def code_lines(source):
+    """Return the numbers of the lines that are code: no docstrings, no comments."""
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef)
+    docstrings = {
+        line
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, documented) and ast.get_docstring(node) is not None
+        for line in range(node.body[0].lineno, node.body[0].end_lineno + 1)
+    }
+    code = set()
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type not in NO_CODE:
+            code |= set(range(token.start[0], token.end[0] + 1))
+    return code - docstrings
+
+
+@pytest.mark.parametrize("path", FILES, ids=name)
+def test_displays_take_their_axes_from_the_one_style(path):
+    source = path.read_text()
+    if re.search(r"^class \w+Display\b", source, re.MULTILINE):
+        # Several share one that does, in the same file.
+        assert re.search(r"\bget_axes(_grid)?\(", source)
+    assert path.name == "display_style.py" or "plt." not in source
+
+
+# --- rooms and floors -----------------------------------------------------------------
+
+
+def room(module):
+    """Return the folder or file right below the package that a module is in."""
+    return module.split(".")[1] if "." in module else ""
+
+
+def imports(path):
+    """Yield the modules and the names that a file imports from the package."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and room(f"{node.module}."[:-1]):
+            if node.module.split(".")[0] == "robustfit":
+                for alias in node.names:
+                    yield node.module, alias.name
+        elif isinstance(node, ast.ImportFrom) and node.module == "robustfit":
+            for alias in node.names:
+                yield f"robustfit.{alias.name}", alias.name
+        elif isinstance(node, ast.Import):
+            for alias in node.names:
+                if alias.name.startswith("robustfit."):
+                    yield alias.name, ""
+
+
+def test_every_room_stands_on_one_floor():
+    rooms = [name for floor in FLOORS for name in floor]
+    rooms_found = (p for p in PACKAGE.iterdir() if p.suffix in ("", ".py"))
+    found = {p.stem for p in rooms_found if not p.name.startswith("__")}
+    assert sorted(rooms) == sorted(found)
+
+
+@pytest.mark.parametrize("path", FILES, ids=name)
+def test_a_room_imports_only_from_floors_below(path):
+    own = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    if own == "__init__":  # it opens every door
+        return
+    floor = {name: number for number, names in enumerate(FLOORS) for name in names}
+    for module, _ in imports(path):
+        other = room(module)
+        assert other == own or floor[other] > floor[own], f"{name(path)}: {module}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=name)
+def test_underscores_stay_in_their_folder(path):
+    folder = ".".join(("robustfit", *path.relative_to(PACKAGE).parts[:-1]))
+    for module, imported in imports(path):
+        for part in re.findall(r"\.(_(?!utils|version)[a-z]\w*)", module):
+            home = module[: module.index(f".{part}")]
+            assert home == folder, f"{name(path)} imports {module}"
+        is_private = imported.startswith("_") and not imported.startswith("__")
+        assert not is_private or module.startswith(folder), f"{module}: {imported}"
+
+
+def test_no_module_has_the_name_of_a_public_function():
+    modules = {p.stem for p in FILES} | {
+        p.name for p in PACKAGE.rglob("*") if p.is_dir()
+    }
+    public = {n for n in robustfit.__all__ if inspect.isfunction(getattr(robustfit, n))}
+    for folder in PACKAGE.iterdir():
+        if (folder / "__init__.py").exists():
+            module = importlib.import_module(f"robustfit.{folder.name}")
+            public |= {
+                n
+                for n in getattr(module, "__all__", ())
+                if inspect.isfunction(getattr(module, n))
+            }
+    assert not modules & public
+
+
+def test_only_what_is_public_is_listed():
+    listed = {n for n in dir(robustfit) if not n.startswith("__")}
+    assert listed - set(robustfit.__all__) == PUBLIC_PATHS
+    for path in PUBLIC_PATHS | {"threat_model"}:
+        assert importlib.import_module(f"robustfit.{path}")
+
+
+@pytest.mark.parametrize("module", ["pyautoattack", "matplotlib", "dask", "pandas"])
+def test_no_heavy_module_is_imported_with_the_package(module):
+    code = f"import sys, robustfit; sys.exit({module!r} in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def floors_table():
+    """Return the table of docs/architecture.md."""
+    lines = ["| floor | room | what for |", "|---|---|---|"]
+    for number, rooms in enumerate(FLOORS):
+        for room_name, idea in sorted(rooms.items()):
+            is_folder = (PACKAGE / room_name).is_dir()
+            file = f"{room_name}/" if is_folder else f"{room_name}.py"
+            lines.append(f"| {len(FLOORS) - number} | `{file}` | {idea} |")
+    return "\n".join(lines)
+
+
+def test_the_page_shows_these_floors():
+    page = PACKAGE.parent / "docs" / "architecture.md"
+    if not page.exists():
+        pytest.skip("the documentation is not part of an installed package")
+    assert floors_table() in page.read_text(), f"expected:\n{floors_table()}"
 
 
 def test_public_names_exist_and_are_documented():

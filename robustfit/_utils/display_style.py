@@ -31,6 +31,8 @@ The rules behind it:
 
 import math
 
+import numpy as np
+
 __all__ = [
     "FIGURE_SIZE",
     "NEUTRAL",
@@ -39,7 +41,9 @@ __all__ = [
     "budget_label",
     "color",
     "get_axes",
+    "get_axes_grid",
     "line_style",
+    "norm_label",
     "tidy",
 ]
 
@@ -59,6 +63,30 @@ FIGURE_SIZE = (6.4, 4.0)  # inches, one pair of axes
 MARKERS = "osD^vP*"
 
 _NORMS = {"linf": "$\\ell_\\infty$", "l2": "$\\ell_2$", "l1": "$\\ell_1$"}
+
+
+def get_axes_grid(axes, n_rows, n_columns, *, cell=1.7):
+    """Return ``axes`` as an array, or those of a new figure of small pictures.
+
+    Parameters
+    ----------
+    axes : array of matplotlib Axes or None
+    n_rows, n_columns : int
+    cell : float, default=1.7
+        Inches of a picture's side.
+
+    Returns
+    -------
+    ndarray of matplotlib Axes, shape (n_rows, n_columns)
+    """
+    if axes is None:
+        import matplotlib.pyplot as plt
+
+        _, axes = plt.subplots(
+            n_rows, n_columns, squeeze=False, layout="constrained",
+            figsize=(cell * n_columns, cell * n_rows + 0.5),
+        )  # fmt: skip
+    return np.asarray(axes).reshape(n_rows, n_columns)
 
 
 def get_axes(ax=None, *, figsize=FIGURE_SIZE):
@@ -96,9 +124,14 @@ def line_style(number):
     }
 
 
+def norm_label(norm):
+    """Return the sign of ``norm`` as text for matplotlib."""
+    return _NORMS.get(norm, norm)
+
+
 def budget_label(norm):
     """Return the label of an axis of budgets in ``norm``, with its unit."""
-    return f"Budget eps ({_NORMS.get(norm, norm)}, in units of X)"
+    return f"Budget eps ({norm_label(norm)}, in units of X)"
 
 
 def tidy(ax, *, share=""):

@@ -32,7 +32,8 @@ class SampleGenerator(torch.Generator):
 
     def __new__(cls, seed, device="cpu"):
         """Make the plain generator on ``device``."""
-        return super().__new__(cls, device=device)
+        # torch's own typing does not know that its generator is made here.
+        return super().__new__(cls, device=device)  # type: ignore[call-arg]
 
     def __init__(self, seed, device="cpu"):
         self.manual_seed(int(seed) % 2**63)

@@ -1,6 +1,7 @@
 """Kernel regression on tensors: Cholesky in place, with a ridge raised when needed."""
 
 import warnings
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -39,7 +40,7 @@ class KernelRegression(NamedTuple):
         The ridge, as a share of the mean of the kernel's diagonal.
     """
 
-    kernel: object
+    kernel: Callable
     points: torch.Tensor
     dual: torch.Tensor
     factor: torch.Tensor

@@ -128,7 +128,8 @@ def check_gradient_masking(
     estimator : fitted classifier
         Anything :func:`robustfit.as_torch` takes.
     X : array-like of shape (n_samples, n_features) or (n_samples, C, H, W)
-        Natural inputs; 100 to 500 are enough, and some should be misclassified.
+        Natural inputs; 100 to 500 are enough, and some should be misclassified. With
+        fewer, larger differences between attacks are put down to chance.
     y : array-like of shape (n_samples,)
         True labels.
     eps : float, default=8/255
@@ -142,7 +143,8 @@ def check_gradient_masking(
         The model that this one was trained from, or a naturally trained one; without
         it two checks are not run.
     tolerance : float, default=0.05
-        Change of accuracy that counts as little, in [0, 1].
+        Change of accuracy that counts as little, in [0, 1]; a check fails where more
+        has changed than chance explains.
     n_steps : int, default=40
         Steps of the PGD that is compared with.
     n_queries : int, default=500
@@ -169,8 +171,12 @@ def check_gradient_masking(
     resistant to large perturbations" (2020, appendix C), with Square in place of ZOO;
     AutoAttack's flags and its agreement with PGD (Croce & Hein, 2020); and the split
     of gradient norms between right and wrong samples of Tsilivis, Su & Kempe, "Can we
-    achieve robustness from data alone?" (2022, Figure 2). A passed
-    report is no proof of robustness; a failed one is proof against the number.
+    achieve robustness from data alone?" (2022, Figure 2). Attacks are compared on the
+    same samples by exact tests at a level of 0.05 / 15 each, so that an honest model
+    fails at most about 5 of 100 reports: McNemar's where an attack must not be the
+    stronger; where a share may fall (``tolerance``, 10 % for AutoAttack), more than it
+    must have fallen, and more than chance makes of half of it. A passed report is no
+    proof of robustness; a failed one is proof against the number.
 
     Examples
     --------

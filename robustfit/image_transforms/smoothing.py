@@ -92,7 +92,7 @@ class SmoothImages(ImageTransform):
             return self.kernel, self.kernel
         is_pair = len(self.kernel) == 2
         if not is_pair or not all(
-            isinstance(side, Integral) and side >= 1 for side in self.kernel
+            isinstance(side, Integral) and int(side) >= 1 for side in self.kernel
         ):
             raise ValueError(
                 f"kernel is {self.kernel!r}; expected an integer >= 1 or a pair of "

@@ -1,5 +1,12 @@
 """Pictures of the loss between two nets and around an input."""
 
+from robustfit._utils.display_style import (
+    add_legend,
+    color,
+    get_axes,
+    norm_label,
+    tidy,
+)
 from robustfit.inspection.loss_landscape import (
     LossLine,
     loss_along_line,
@@ -8,7 +15,6 @@ from robustfit.inspection.loss_landscape import (
 
 __all__ = ["LossLandscapeDisplay"]
 
-_NORMS = {"linf": "$\\ell_\\infty$", "l2": "$\\ell_2$", "l1": "$\\ell_1$"}
 _STYLES = ("-", "--", "-.", ":")
 
 
@@ -185,10 +191,7 @@ class LossLandscapeDisplay:
         -------
         LossLandscapeDisplay
         """
-        import matplotlib.pyplot as plt
-
-        if ax is None:
-            _, ax = plt.subplots()
+        ax = get_axes(ax)
         is_line = isinstance(self.landscape, LossLine)
         (self._plot_line if is_line else self._plot_surface)(ax, **kwargs)
         self.ax_, self.figure_ = ax, ax.figure
@@ -198,13 +201,18 @@ class LossLandscapeDisplay:
         line = self.landscape
         self.lines_ = []
         for number, (eps, loss) in enumerate(zip(line.eps, line.loss, strict=True)):
-            style = {"linestyle": _STYLES[number % 4], "label": f"eps {eps:.3g}"}
+            style = {
+                "color": color(number),
+                "linestyle": _STYLES[number % len(_STYLES)],
+                "label": f"eps {eps:.3g}",
+            }
             self.lines_ += ax.plot(line.position, loss, **(style | kwargs))
         ax.set(
-            xlabel="weights: 0 the first net's, 1 the second's",
-            ylabel=f"loss under attack ({_NORMS[line.norm]}), nats",
+            xlabel="Position (0: first net, 1: second net)",
+            ylabel=f"Loss under attack ({norm_label(line.norm)}, nats)",
         )
-        ax.legend()
+        tidy(ax)
+        add_legend(ax)
 
     def _plot_surface(self, ax, **kwargs):
         surface = self.landscape
@@ -213,8 +221,8 @@ class LossLandscapeDisplay:
         self.contour_ = ax.contourf(distance, distance, surface.loss, **style)
         ax.plot([0], [0], marker="+", color="white")
         ax.set(
-            xlabel=f"along the gradient ({_NORMS[surface.norm]}, units of X)",
-            ylabel="along a random direction",
+            xlabel=f"Along the gradient ({norm_label(surface.norm)}, in units of X)",
+            ylabel="Along a random direction",
             aspect="equal",
         )
-        ax.figure.colorbar(self.contour_, ax=ax, label="cross-entropy, nats")
+        ax.figure.colorbar(self.contour_, ax=ax, label="Cross-entropy (nats)")

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from robustfit._utils.display_style import get_axes_grid
 from robustfit._utils.image_validation import check_image_shape
 from robustfit._utils.torch_bridge import eval_mode, to_array, to_tensor
 from robustfit.attacks._every_step import EveryStepPGD
@@ -143,15 +144,7 @@ class SaliencyDisplay:
         -------
         SaliencyDisplay
         """
-        import matplotlib.pyplot as plt
-
-        n_rows, n_columns = len(self.images), 1 + len(self.maps)
-        if axes is None:
-            _, axes = plt.subplots(
-                n_rows, n_columns, squeeze=False, layout="constrained",
-                figsize=(1.7 * n_columns, 1.7 * n_rows + 0.5),
-            )  # fmt: skip
-        self.axes_ = np.asarray(axes).reshape(n_rows, n_columns)
+        self.axes_ = get_axes_grid(axes, len(self.images), 1 + len(self.maps))
         for row, image in zip(self.axes_, self.images, strict=True):
             row[0].imshow(_as_picture(image), cmap="gray")
         for column, values in enumerate(self.maps.values(), 1):

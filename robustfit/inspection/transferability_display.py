@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from robustfit._utils.display_style import get_axes
 from robustfit.inspection.transferability import transferability_matrix
 
 __all__ = ["TransferabilityDisplay"]
@@ -80,10 +81,7 @@ class TransferabilityDisplay:
         -------
         TransferabilityDisplay
         """
-        import matplotlib.pyplot as plt
-
-        if ax is None:
-            _, ax = plt.subplots()
+        ax = get_axes(ax)
         measured = self.transferability
         rates = 100 * measured.rates
         self.image_ = ax.imshow(rates, cmap=cmap, vmin=0, vmax=100)
@@ -97,9 +95,9 @@ class TransferabilityDisplay:
         ax.set_xticks(range(len(measured.target_names)), measured.target_names,
                       rotation=30, ha="right")  # fmt: skip
         ax.set_yticks(range(len(measured.source_names)), measured.source_names)
-        ax.set(xlabel="tried on", ylabel="adversarial examples of")
+        ax.set(xlabel="Attacked model", ylabel="Model the examples were made on")
         ax.figure.colorbar(
-            self.image_, ax=ax, label="fooled, % of the samples both get right"
+            self.image_, ax=ax, label="Fooled (% of the samples both get right)"
         )
         self.ax_, self.figure_ = ax, ax.figure
         return self

@@ -78,13 +78,16 @@ class KernelPolynomials:
     from_value: SlopeFromValue | None
 
 
-def compose(u, depth, kind):
+def compose(u, v, depth, kind):
     """Return the kernel of ``depth`` ReLU layers, without bias, on unit rows.
+
+    Both halves of the angle are given, so that no digit is lost near t = 1, where v is
+    1 whatever u, nor near t = -1.
 
     Parameters
     ----------
-    u : array of float64
-        ``sqrt((1 - t) / 2) = sin(theta / 2)``, in [0, 1].
+    u, v : array of float64
+        ``sqrt((1 - t) / 2) = sin(theta / 2)`` and ``sqrt((1 + t) / 2)``, in [0, 1].
     depth : int
         Number of ReLU layers.
     kind : {"ntk", "nngp"}
@@ -95,16 +98,25 @@ def compose(u, depth, kind):
         ``t_L`` for the NNGP; ``sum_l t_l prod_{j >= l} k0(t_j)`` for the NTK, where
         ``t_{l+1} = k1(t_l)``.
     """
-    half_versine = np.square(u)  # (1 - t) / 2, which keeps its digits near t = 1
-    total = 1 - 2 * half_versine
+    total = v * v - u * u
     for _ in range(depth):
-        theta = 2 * np.arcsin(np.sqrt(half_versine))
-        k0 = 1 - theta / math.pi
-        bent = np.sin(theta) - theta * np.cos(theta)
-        half_versine = half_versine - bent / (2 * math.pi)
+        theta, k0 = 2 * np.arctan2(u, v), 2 * np.arctan2(v, u) / math.pi
+        bent = 2 * u * v - theta * (v * v - u * u)  # sin(theta) - theta cos(theta)
+        half_versine = u * u - bent / (2 * math.pi)
+        u, v = np.sqrt(half_versine), np.sqrt(1 - half_versine)
         t = 1 - 2 * half_versine
         total = t + k0 * total if kind == "ntk" else t
     return total
+
+
+def _compose_near(u, depth, kind):
+    """Return the kernel for t >= 0 as a function of u."""
+    return compose(u, np.sqrt(1 - u * u), depth, kind)
+
+
+def _compose_far(v, depth, kind):
+    """Return the kernel for t <= 0 as a function of v."""
+    return compose(np.sqrt(1 - v * v), v, depth, kind)
 
 
 @lru_cache(maxsize=64)
@@ -119,41 +131,50 @@ def fit_polynomials(depth, kind, dtype):
     """
     tolerance = 2e-8 if dtype == torch.float32 else 1e-14
     near, near_exact = (
-        _fit(lambda u: compose(u, depth, kind), END, limit)
+        _fit(lambda u: _compose_near(u, depth, kind), END, limit)
         for limit in (tolerance, 1e-15)
     )
     far, far_exact = (
-        _fit(lambda v: compose(np.sqrt(1 - v * v), depth, kind), END, limit)
+        _fit(lambda v: _compose_far(v, depth, kind), END, limit)
         for limit in (tolerance, 1e-15)
     )
     # The slope is fitted anew: the derivative of a fit is less exact than the fit.
     # In float32 rounding leaves it no more than six digits.
     is_float32 = dtype == torch.float32
     tolerance = 2e-7 if is_float32 else tolerance
-    slopes = (_fit(exact.deriv(), END, tolerance) for exact in (near_exact, far_exact))
+    slopes = [_fit(exact.deriv(), END, tolerance) for exact in (near_exact, far_exact)]
     from_value = None
     if kind == "ntk" and is_float32:
         from_value = _fit_from_value(near_exact, tolerance)
-    centred = (_centred(fit, CENTRE) for fit in (near, far, *slopes))
-    return KernelPolynomials(float(near_exact(0.0)), *centred, from_value)
+    peak = float(compose(0.0, 1.0, depth, kind))
+    names = ("near", "far", "near_slope", "far_slope")
+    fits = zip(names, (near, far, *slopes), strict=True)
+    coefficients = {name: _centred(fit, CENTRE) for name, fit in fits}
+    return KernelPolynomials(peak, from_value=from_value, **coefficients)
 
 
 def _centred(fitted, centre):
-    """Return the coefficients of a polynomial in powers of ``u - centre``."""
-    return tuple(float(c) for c in fitted(Polynomial([centre, 1.0])).coef)
+    """Return the coefficients in powers of ``u - centre``, the middle of the domain."""
+    return tuple(float(c / centre**k) for k, c in enumerate(fitted.coef))
 
 
 def _fit(function, end, tolerance):
-    """Fit on [0, end] with the exact value at 0; the degree as needed."""
+    """Fit on [0, end] with the exact value at 0; the degree as needed.
+
+    Powers are those of the domain's own variable, in [-1, 1]: in powers of u the
+    coefficients would be large and cancel.
+    """
+    domain = [0, end]
+    u = Polynomial.identity(domain=domain)
     first = float(function(np.zeros(1))[0])
     grid = end * np.sin(np.linspace(1e-3, math.pi / 2, 1000)) ** 2
     exact = function(grid)
-    best, best_error = Polynomial([first]), math.inf
+    best, best_error = Polynomial([first], domain), math.inf
     for degree in range(4, 30):
         quotient = Chebyshev.interpolate(
-            lambda u: (function(u) - first) / u, degree, domain=[0, end]
-        ).convert(kind=Polynomial)
-        fitted = Polynomial([first, *quotient.coef])
+            lambda u: (function(u) - first) / u, degree, domain=domain
+        ).convert(kind=Polynomial, domain=domain)
+        fitted = first + u * quotient
         error = np.abs(fitted(grid) - exact).max() / np.abs(exact).max()
         if error < best_error:
             best, best_error = fitted, error
@@ -186,11 +207,12 @@ def _fit_one_from_value(near, is_root, degree):
         u = _solve(value, s)
         return -np.where(u > 1e-7, s / np.maximum(u, 1e-7), scale) * slope(u) / 4
 
-    fitted = Chebyshev.interpolate(weighted_slope, degree, domain=[0, end])
+    domain = [0, end]
+    fitted = Chebyshev.interpolate(weighted_slope, degree, domain=domain)
     grid = np.linspace(0, end, 500)
     exact = weighted_slope(grid)
     error = np.abs(fitted(grid) / exact - 1).max()
-    coefficients = _centred(fitted.convert(kind=Polynomial), end / 2)
+    coefficients = _centred(fitted.convert(kind=Polynomial, domain=domain), end / 2)
     return SlopeFromValue(is_root, coefficients, end / 2, end, float(scale)), error
 
 
@@ -209,10 +231,10 @@ def is_exact(depth, kind, dtype):
     """Return whether the polynomials hold; they do not for very deep nets."""
     fit = fit_polynomials(depth, kind, dtype)
     u = np.linspace(0, END, 500)
-    limit = 3e-7 if dtype == torch.float32 else 1e-11
-    pairs = ((fit.near, u), (fit.far, np.sqrt(1 - u * u)))
+    limit = 3e-7 if dtype == torch.float32 else 1e-13
+    pairs = ((fit.near, _compose_near), (fit.far, _compose_far))
     return all(
-        np.abs(Polynomial(coefficients)(u - CENTRE) - compose(at, depth, kind)).max()
+        np.abs(Polynomial(coefficients)(u - CENTRE) - exact(u, depth, kind)).max()
         < limit * fit.peak
-        for coefficients, at in pairs
+        for coefficients, exact in pairs
     )

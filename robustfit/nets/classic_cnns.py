@@ -107,7 +107,7 @@ class VGG11(nn.Module):
         layers: list[nn.Module] = []
         n_in = image_shape[0]
         for n_out in _VGG11:
-            if n_out == "pool":
+            if isinstance(n_out, str):  # "pool"
                 layers.append(nn.MaxPool2d(2))
                 continue
             layers += [

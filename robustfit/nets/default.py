@@ -76,10 +76,10 @@ def default_classifier(image_shape, n_classes, *, max_epochs=10, device="cpu"):
     (3,)
     """
     is_image = len(image_shape) == 3 and min(image_shape[1:]) >= 4
-    if is_image:
-        module, arguments = SmallCNN, {"module__image_shape": tuple(image_shape)}
-    else:
-        module, arguments = MLP, {"module__n_features": math.prod(image_shape)}
+    module: type[nn.Module] = SmallCNN if is_image else MLP
+    arguments = {"module__image_shape": tuple(image_shape)}
+    if not is_image:
+        arguments = {"module__n_features": math.prod(image_shape)}
     return NeuralNetClassifier(
         module,
         **arguments,

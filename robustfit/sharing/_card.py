@@ -1,6 +1,7 @@
 """The card of a shared set: what it is, where it comes from, what was measured."""
 
 import json
+import math
 import platform
 from datetime import UTC, datetime
 from numbers import Integral, Real
@@ -104,7 +105,7 @@ def check_measurement(measurement):
             f"measured holds {measurement!r}; expected a dict with 'robust_accuracy', "
             "'attack' (a name) and 'n' (images): an accuracy without them says nothing."
         )
-    if not isinstance(accuracy, Real) or not 0 <= accuracy <= 1:
+    if not isinstance(accuracy, int | float) or not 0 <= accuracy <= 1:
         raise ValueError(
             f"measured holds a robust_accuracy of {accuracy!r}; expected a share in "
             "[0, 1]."
@@ -149,7 +150,7 @@ def _as_json(value):
     if isinstance(value, Integral):
         return int(value)
     if isinstance(value, Real):
-        return float(value) if np.isfinite(value) else repr(float(value))
+        return float(value) if math.isfinite(value) else repr(float(value))
     if isinstance(value, tuple | list):
         return [_as_json(v) for v in value]
     if isinstance(value, dict):

@@ -138,6 +138,6 @@ def class_folders(classes):
     width = len(str(len(classes) - 1))
     names = []
     for number, label in enumerate(classes):
-        number, label = f"{number:0{width}d}", quote(str(label), safe="")[:80]
-        names.append(number if label == number else f"{number}-{label}")
+        place, text = f"{number:0{width}d}", quote(str(label), safe="")[:80]
+        names.append(place if text == place else f"{place}-{text}")
     return names

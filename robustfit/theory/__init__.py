@@ -24,7 +24,6 @@ from robustfit.theory.concentration import (
     vulnerable_fraction_bound,
 )
 from robustfit.theory.feature_display import FeatureUsefulnessDisplay
-from robustfit.theory.feature_usefulness import feature_usefulness, robust_usefulness
 from robustfit.theory.gaussian_adversary import (
     adversarial_likelihood_gap,
     gaussian_worst_case_perturbation,
@@ -43,6 +42,7 @@ from robustfit.theory.isotropic_gaussian import (
 )
 from robustfit.theory.linear_adversary import worst_case_perturbation
 from robustfit.theory.penultimate_features import PenultimateFeatures
+from robustfit.theory.usefulness import feature_usefulness, robust_usefulness
 
 __all__ = [
     # one robust feature, many weak ones

@@ -3,12 +3,12 @@
 import numpy as np
 
 from robustfit._utils.display_style import NEUTRAL, add_legend, color, get_axes, tidy
-from robustfit.theory.feature_usefulness import (
+from robustfit.theory.penultimate_features import PenultimateFeatures
+from robustfit.theory.usefulness import (
     _check_data,
     _FeatureDescent,
     feature_usefulness,
 )
-from robustfit.theory.penultimate_features import PenultimateFeatures
 from robustfit.threat_model import ThreatModel
 
 __all__ = ["FeatureUsefulnessDisplay"]

@@ -1,10 +1,12 @@
 import numpy as np
 import pytest
 import torch
+from scipy.stats import binom
 from torch import nn
 
 from robustfit import RobustnessReport, as_torch, check_gradient_masking
 from robustfit.attacks import PGD
+from robustfit.evaluation.masking_checks import CHECKS, beats, is_above
 from robustfit.exceptions import GradientMaskingWarning
 from robustfit.nets import MLP
 from robustfit.threat_model import ThreatModel
@@ -90,6 +92,39 @@ def test_masked_models_are_caught(digits, natural, mask):
     assert "AutoAttack confirms PGD" in report.failed
     assert "score-based attack weaker" in report.failed
     assert "MASKED" in repr(report)
+
+
+def test_one_image_is_no_evidence():
+    pgd, fgsm = np.ones(50, dtype=bool), np.ones(50, dtype=bool)
+    pgd[:19], fgsm[:20] = False, False
+    assert not beats(fgsm, pgd)
+    fgsm[20:28] = False  # nine alone: a chance of 0.5^9 = 0.002
+    assert beats(fgsm, pgd)
+    pgd[30:36] = False  # nine against six: 0.30
+    assert not beats(fgsm, pgd)
+    assert not beats(fgsm, fgsm)
+
+
+@pytest.mark.parametrize("n_samples", [10, 50, 200, 1000])
+@pytest.mark.parametrize("tolerance", [0.02, 0.05, 0.10])
+def test_false_alarms_by_chance_are_rare(n_samples, tolerance):
+    # All outcomes, with their probabilities, of a true share of half the tolerance.
+    counts = np.arange(n_samples + 1)
+    alarm = [is_above(count, n_samples, tolerance) for count in counts]
+    probability = binom.pmf(counts, n_samples, tolerance / 2) @ alarm
+    assert probability <= 0.05 / len(CHECKS)
+    assert not is_above(int(tolerance * n_samples), n_samples, tolerance)
+    assert is_above(n_samples // 2, n_samples, tolerance)
+
+
+def test_what_is_tolerated_shrinks_to_the_tolerance():
+    smallest = [
+        min(k for k in range(n) if is_above(k, n, 0.05)) / n
+        for n in (20, 50, 500, 5000)
+    ]
+    assert smallest == sorted(smallest, reverse=True)
+    assert smallest[1] == 0.12
+    assert smallest[-1] == pytest.approx(0.05, abs=0.001)
 
 
 def test_vanishing_gradients_are_measured(digits, natural, robust):
