@@ -7,6 +7,7 @@ A :class:`Recipe` holds numbers and choices only. Steps read it, users read it a
 import json
 import math
 from dataclasses import asdict, dataclass
+from numbers import Integral
 
 from robustfit.robustifiers.dataset_learning.disturbance import (
     Disturbance,
@@ -106,7 +107,11 @@ class Recipe:
 
     def as_dict(self):
         """Return the recipe as dicts, lists and numbers that JSON can hold."""
-        return json.loads(json.dumps(asdict(self), default=lambda value: value.item()))
+        return json.loads(json.dumps(asdict(self), default=_plain_number))
+
+
+def _plain_number(value):
+    return int(value) if isinstance(value, Integral) else float(value)
 
 
 def count_nets(learner):

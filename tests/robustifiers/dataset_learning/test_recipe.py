@@ -1,4 +1,5 @@
 import json
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -221,7 +222,7 @@ def test_what_the_candidates_rule_out_is_left_out(make_problem):
 
 def test_recipe_is_plain_json(make_problem):
     recipe = resolve(
-        make_problem(100),
+        make_problem(100, eps=Fraction(1, 10)),
         **TUNE,
         n_meta_epochs=np.int64(1),
         n_rounds=np.int64(2),
