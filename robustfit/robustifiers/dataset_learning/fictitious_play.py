@@ -25,6 +25,35 @@ __all__ = ["PlayRound", "perturb_towards"]
 SHARE = 0.1
 
 
+def perturb_towards(logits_fn, x, target, threat_model, *, n_steps):
+    """Descend the cross-entropy of ``target`` from ``x`` within the threat model.
+
+    Parameters
+    ----------
+    logits_fn : callable
+    x : torch.Tensor of shape (n_samples, ...)
+    target : torch.Tensor of shape (n_samples,)
+    threat_model : ThreatModel
+        Steps are twice its radius over ``n_steps``.
+    n_steps : int
+
+    Returns
+    -------
+    torch.Tensor of shape (n_samples, ...)
+    """
+    step_size = 2 * threat_model.eps / n_steps
+    return take_every_step(
+        logits_fn,
+        x,
+        x,
+        target,
+        threat_model,
+        n_steps=n_steps,
+        step_size=step_size,
+        towards=True,
+    )
+
+
 @dataclass(frozen=True)
 class PlayRound(Step):
     """Perturb some rows against the last net, then train the next one on the set."""
@@ -104,32 +133,3 @@ class PlayRound(Step):
             generator=generator,
         )
         return player
-
-
-def perturb_towards(logits_fn, x, target, threat_model, *, n_steps):
-    """Descend the cross-entropy of ``target`` from ``x`` within the threat model.
-
-    Parameters
-    ----------
-    logits_fn : callable
-    x : torch.Tensor of shape (n_samples, ...)
-    target : torch.Tensor of shape (n_samples,)
-    threat_model : ThreatModel
-        Steps are twice its radius over ``n_steps``.
-    n_steps : int
-
-    Returns
-    -------
-    torch.Tensor of shape (n_samples, ...)
-    """
-    step_size = 2 * threat_model.eps / n_steps
-    return take_every_step(
-        logits_fn,
-        x,
-        x,
-        target,
-        threat_model,
-        n_steps=n_steps,
-        step_size=step_size,
-        towards=True,
-    )
