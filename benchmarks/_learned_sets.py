@@ -36,6 +36,14 @@ SETS = (
     "adversarial-trades", "learned", "learned-radius-1.5", "learned-soft",
     "paper-algorithm-1",
 )  # fmt: skip
+# The code that learns sets, below the package's folder.
+PACKAGE = Path(robustfit.__file__).parent
+RECIPE = (
+    "robustifiers/dataset_learning",
+    "classifiers/adversarial_training",
+    "robustifiers/baselines.py",
+    "nets/default.py",
+)
 # Of section 5.1: fine-tuning on any set starts from theta_0 with these.
 FINE_TUNING = {"lr": 0.01, "optimizer__weight_decay": 5e-4}
 
@@ -188,16 +196,29 @@ def trades_net(net, norm, eps):
     return AdversarialNet(**parameters, eps=eps, norm=norm, method="trades")
 
 
-def recipe():
-    """Return a hash of the code that learns sets."""
-    root = Path(robustfit.__file__).parent
-    folders = (
-        root / "robustifiers" / "dataset_learning",
-        root / "classifiers" / "adversarial_training",
-    )
-    files = [path for folder in folders for path in sorted(folder.glob("*.py"))]
-    files += [root / "robustifiers" / "baselines.py", root / "nets" / "default.py"]
-    digest = hashlib.sha256(b"".join(path.read_bytes() for path in files))
+def recipe(package=PACKAGE):
+    """Return a hash of the code that learns sets.
+
+    It changes with every byte of that code. Which recipes learn the same sets all the
+    same is written in ``results/robust_dataset/recipes.json``.
+
+    Raises
+    ------
+    FileNotFoundError
+        If a folder or file of that code is missing or empty: it was moved, and the hash
+        would not tell a change of it.
+    """
+    digest = hashlib.sha256()
+    for place in RECIPE:
+        path = package / place
+        files = sorted(path.glob("*.py")) if path.is_dir() else [path]
+        code = b"".join(file.read_bytes() for file in files if file.exists())
+        if not code.strip():
+            raise FileNotFoundError(
+                f"{path} is missing or empty; expected code that learns sets. Name the "
+                f"place that it was moved to in RECIPE of {Path(__file__).name}."
+            )
+        digest.update(code)
     return digest.hexdigest()[:8]
 
 

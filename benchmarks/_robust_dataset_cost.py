@@ -24,6 +24,7 @@ import subprocess
 import sys
 import time
 from datetime import date
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -47,17 +48,17 @@ from robustfit._utils.torch_bridge import (
     draw_seed,
     make_generator,
     seeded_torch,
+    to_array,
     to_tensor,
 )
-from robustfit.attacks import PGD
 from robustfit.classifiers.adversarial_training.module_training import (
     train_adversarially,
 )
-from robustfit.robustifiers.dataset_learning.fictitious_play import (
-    EPOCHS_CYCLE,
-    FictitiousPlay,
-)
-from robustfit.robustifiers.dataset_learning.meta_gradient import MetaGradient
+from robustfit.robustifiers.dataset_learning.fictitious_play import PlayRound
+from robustfit.robustifiers.dataset_learning.learning_problem import LearningProblem
+from robustfit.robustifiers.dataset_learning.learning_state import LearningState
+from robustfit.robustifiers.dataset_learning.meta_gradient import MetaEpoch
+from robustfit.robustifiers.dataset_learning.recipe import Recipe
 
 RESULTS = Path(__file__).parent / "results" / "robust_dataset_cost"
 # Epochs of PGD training that are tried, shortest first.
@@ -237,45 +238,45 @@ def cpu_seconds(function, arguments):
 
 def floors(module, x, y, threat_model):
     """Return (step, floor) of a round of play and of an epoch of Algorithm 1."""
-    n_steps, batch_size = 8, 128
-    game = FictitiousPlay(
-        [module], x, y, n_classes=int(y.max()) + 1, threat_model=threat_model,
-        n_steps=n_steps, batch_size=batch_size,
+    learner = RobustDatasetLearner(
+        threat_model.eps, threat_model.norm, protocol="fine-tune",
+        method="fictitious-play", n_rounds=1, n_meta_epochs=1,
     )  # fmt: skip
-    meta = MetaGradient(
-        copy.deepcopy(module).eval(), x, y, attack=PGD(4, threat_model.eps / 3),
-        threat_model=threat_model, t=0.1, beta=4 / 255, n_unrolled=1,
-        derivative="finite-difference", batch_size=batch_size,
+    problem = LearningProblem(
+        x=x, y=y, X_all=to_array(x), y_all=to_array(y), image_shape=x.shape[1:],
+        n_classes=int(y.max()) + 1, threat_model=threat_model, theta_0s=[module],
+        new_net=None,
     )  # fmt: skip
-    theta = {k: v.detach() for k, v in meta.module.named_parameters()}
+    recipe = Recipe.resolve(learner, problem)
     bare = copy.deepcopy(module)
     generator = make_generator(0, x.device)
 
-    def play():
-        game.play_round(x, module, 0, generator)
+    def run(step):
+        step.run(LearningState(x, module), generator)
 
     def play_floor():
-        for rows in batch_slices(len(x), batch_size):
-            for _ in range(n_steps):
+        for rows in batch_slices(len(x), recipe.batch_size):
+            for _ in range(recipe.play.n_steps):
                 pass_to_input(bare, x[rows], y[rows])
-            for _ in range(EPOCHS_CYCLE[0]):
+            for _ in range(recipe.play.n_epochs[0]):
                 pass_to_parameters(bare, x[rows], y[rows])
-
-    def run_epoch():
-        meta.run_epoch(x, theta, generator, carry_lr=0.01)
 
     def epoch_floor():
         # theta(X); the attack; the adjoint; two slopes along it; the carried step.
-        for rows in batch_slices(len(x), batch_size):
-            for _ in range(4 + 2):
+        for rows in batch_slices(len(x), recipe.batch_size):
+            for _ in range(recipe.meta.attack_steps + 2):
                 pass_to_input(bare, x[rows], y[rows])
             for _ in range(3):
                 pass_to_parameters(bare, x[rows], y[rows])
 
     return {
-        "round of fictitious play": (play, play_floor),
-        "epoch of Algorithm 1": (run_epoch, epoch_floor),
-    }
+        "round of fictitious play": (
+            partial(run, PlayRound(problem, recipe, 0)), play_floor,
+        ),
+        "epoch of Algorithm 1": (
+            partial(run, MetaEpoch(problem, recipe, 0)), epoch_floor,
+        ),
+    }  # fmt: skip
 
 
 def pass_to_input(module, x, y):

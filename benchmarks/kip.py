@@ -129,7 +129,7 @@ def make_distiller(cell, arguments):
         "n_outer_steps": cell["n_outer_steps"],
         "n_targets": arguments.n_targets,
         "validate_every": arguments.validate_every,
-        "patience": arguments.patience,
+        "n_iter_no_change": arguments.n_iter_no_change,
         "random_state": cell["seed"],
         "device": arguments.device,
         "checkpoint": str(RESULTS / "checkpoints"),
@@ -366,7 +366,7 @@ def parse_arguments():
     add("--n-outer-steps", type=int, default=300)
     add("--n-steps", type=int, default=10)
     add("--validate-every", type=int, default=25)
-    add("--patience", type=int)
+    add("--n-iter-no-change", type=int)
     add("--seed", nargs="+", type=int, default=[0])
     add("--nets", nargs="*", default=["wide", "cnn"], choices=("wide", "cnn"))
     add("--epochs", type=int, default=30)

@@ -144,7 +144,7 @@ curves = {
 }
 for name, (distiller, style) in curves.items():
     steps = [record["step"] for record in distiller.history_]
-    for axis, key in ((top, "robust"), (bottom, "gradient_norm")):
+    for axis, key in ((top, "robust_accuracy"), (bottom, "gradient_norm")):
         axis.plot(steps, [record[key] for record in distiller.history_], style,
                   label=name)  # fmt: skip
 top.set(ylabel="robust accuracy (PGD-10)", ylim=(0, 1))

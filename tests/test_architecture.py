@@ -33,10 +33,8 @@ FLOORS = (
         "input_distribution": "look at the data: diagnostics, studies, pictures",
         "inspection": "look at a model: transfer, loss landscape, saliency",
     },
-    {
-        "classifiers": "robust by their training, or by a kernel",
-        "evaluation": "attack a fitted estimator and count: the crossing",
-    },
+    {"classifiers": "robust by their training, or by a kernel"},
+    {"evaluation": "attack a fitted estimator and count: the crossing; the judge"},
     {
         "image_transforms": "transforms that keep the meaning, with gradients",
         "attacks": "attacks on tensors; `base.py` says what an attack is",

@@ -20,6 +20,7 @@ from robustfit._utils.display_style import add_legend, color, tidy
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks" / "results" / "kip"
 TARGET = ROOT / "docs" / "_static" / "generated"
+MEASURED = ("natural_accuracy", "robust_accuracy", "gradient_norm")
 
 
 def read_cells():
@@ -61,7 +62,7 @@ def draw_curves(cells):
     learned = [cell for cell in cells.values() if cell["history"]]
     for number, cell in enumerate(learned):
         steps = [record["step"] for record in cell["history"]]
-        for axis, key in zip(axes, ("natural", "robust", "gradient_norm"), strict=True):
+        for axis, key in zip(axes, MEASURED, strict=True):
             values = [record.get(key, np.nan) for record in cell["history"]]
             axis.plot(steps, values, color=color(number), label=name_of(cell))
     titles = (

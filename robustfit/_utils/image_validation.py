@@ -42,19 +42,19 @@ def check_image_shape(image_shape, n_features=None):
     return shape
 
 
-def validate_images(estimator, X, *, threat_model, image_shape=None, reset=True):
+def validate_images(estimator, X, threat_model, *, reset=True):
     """Check X (flat or 4-D) and return it as float32 with the shape of one sample.
 
     Parameters
     ----------
     estimator : estimator
-        Gets ``n_features_in_`` (flat length of a sample) and ``image_shape_`` when
-        ``reset``; is compared with them otherwise.
+        Its parameter ``image_shape``, where it has one, is the shape (C, H, W) that
+        flat rows came from; None leaves them vectors. Gets ``n_features_in_`` (flat
+        length of a sample) and ``image_shape_`` when ``reset``; is compared with them
+        otherwise.
     X : array-like of shape (n_samples, n_features) or (n_samples, C, H, W)
     threat_model : ThreatModel
         Its ``clip_range`` bounds the pixels.
-    image_shape : tuple of (C, H, W) or None
-        Shape that flat rows came from; None leaves them vectors.
     reset : bool
         True in ``fit``.
 
@@ -63,6 +63,7 @@ def validate_images(estimator, X, *, threat_model, image_shape=None, reset=True)
     ValidatedImages
         ``X`` is a fresh or read-only-safe float32 array of X's own shape.
     """
+    image_shape = getattr(estimator, "image_shape", None)
     n_dimensions = X.ndim if hasattr(X, "ndim") else np.asarray(X).ndim
     if n_dimensions == 4:
         X = check_array(

@@ -5,11 +5,15 @@ from numbers import Integral, Real
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, column_or_1d
+from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from robustfit._utils.image_validation import validate_images
+from robustfit._utils.labels import (
+    check_class_count,
+    check_same_rows,
+    validate_labels,
+)
 from robustfit._utils.sklearn_private import Interval
 from robustfit._utils.torch_bridge import (
     batch_slices,
@@ -126,9 +130,7 @@ class KernelRegressionClassifier(ClassifierMixin, BaseEstimator):
         """
         self._validate_params()
         device = resolve_device(self.device)
-        if y is None:
-            raise ValueError("requires y to be passed, but the target y is None")
-        X, _ = validate_images(self, X, threat_model=_UNBOUNDED, image_shape=None)
+        X, _ = validate_images(self, X, _UNBOUNDED)
         self._kernel = FullyConnectedNTK() if self.kernel is None else self.kernel
         targets = self._encode(X, y)
         points = self._to_points(X, device)
@@ -142,22 +144,15 @@ class KernelRegressionClassifier(ClassifierMixin, BaseEstimator):
 
     def _encode(self, X, y):
         """Set ``classes_``; return centred targets (n_samples, n_classes)."""
-        y = np.asarray(y)
-        if y.ndim == 2 and y.shape[1] > 1:
-            return self._check_soft_labels(X, y)
-        y = column_or_1d(y, warn=True)
-        check_classification_targets(y)
-        _check_lengths(X, y)
+        if np.ndim(y) == 2 and np.shape(y)[1] > 1:
+            return self._check_soft_labels(X, np.asarray(y))
+        y = validate_labels(self, X, y)
         self.classes_, encoded = np.unique(y, return_inverse=True)
-        if len(self.classes_) < 2:
-            raise ValueError(
-                f"y holds {len(self.classes_)} class, {self.classes_[0]!r}; expected "
-                "at least two classes."
-            )
+        check_class_count(self.classes_)
         return one_hot(torch.as_tensor(encoded), len(self.classes_))
 
     def _check_soft_labels(self, X, y):
-        _check_lengths(X, y)
+        check_same_rows(X, y)
         y = y.astype(np.float64)
         if not np.isfinite(y).all():
             raise ValueError("The soft labels y hold NaN or infinite values.")
@@ -189,9 +184,7 @@ class KernelRegressionClassifier(ClassifierMixin, BaseEstimator):
 
     def _outputs(self, X):
         check_is_fitted(self)
-        X, _ = validate_images(
-            self, X, threat_model=_UNBOUNDED, image_shape=None, reset=False
-        )
+        X, _ = validate_images(self, X, _UNBOUNDED, reset=False)
         device = resolve_device(self.device)
         module = _KernelOutputs(self).to(device)
         with torch.no_grad():
@@ -205,14 +198,6 @@ class KernelRegressionClassifier(ClassifierMixin, BaseEstimator):
         tags = super().__sklearn_tags__()
         tags.input_tags.two_d_array = True
         return tags
-
-
-def _check_lengths(X, y):
-    if len(y) != len(X):
-        raise ValueError(
-            f"X has {len(X)} rows and y has {len(y)}; expected as many labels as "
-            "rows (inconsistent numbers of samples)."
-        )
 
 
 class _KernelOutputs(nn.Module):

@@ -49,9 +49,7 @@ class ImageTransform(
         threat_model = ThreatModel(clip_range=self.clip_range)
         self._validate_params()
         self._check_requirements()
-        validate_images(
-            self, X, threat_model=threat_model, image_shape=self.image_shape
-        )
+        validate_images(self, X, threat_model)
         if self._uses_neighbours and len(self.image_shape_) == 1:
             self._warn_about_vectors()
         return self
@@ -79,13 +77,8 @@ class ImageTransform(
         """
         if not hasattr(self, "image_shape_"):
             return clone(self).fit(X).transform(X)
-        X, _ = validate_images(
-            self,
-            X,
-            threat_model=ThreatModel(clip_range=self.clip_range),
-            image_shape=self.image_shape,
-            reset=False,
-        )
+        threat_model = ThreatModel(clip_range=self.clip_range)
+        X, _ = validate_images(self, X, threat_model, reset=False)
         function, transformed = ImageFunction(self), np.empty_like(X)
         with torch.no_grad():
             for rows in batch_slices(len(X), _BATCH_SIZE):

@@ -10,10 +10,10 @@ from sklearn.base import (
     clone,
 )
 from sklearn.callback import CallbackSupportMixin, with_callbacks
-from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, column_or_1d
+from sklearn.utils.validation import check_is_fitted
 
 from robustfit._utils.image_validation import validate_images
+from robustfit._utils.labels import check_class_count, validate_labels
 from robustfit.exceptions import RewrittenRowsError
 from robustfit.nets import default_classifier
 from robustfit.sklearn_to_torch.torch_classifier import transformer_as_torch
@@ -53,10 +53,10 @@ class TrainingSetRewriter(
         self : estimator
         """
         threat_model = self._validate_parameters()
-        X, image_shape = validate_images(
-            self, X, threat_model=threat_model, image_shape=self.image_shape
-        )
-        y = self._validate_labels(X, y)
+        X, image_shape = validate_images(self, X, threat_model)
+        y = validate_labels(self, X, y)
+        self.classes_, y = np.unique(y, return_inverse=True)
+        check_class_count(self.classes_)
         self._learn(X, y, image_shape, threat_model)
         return self
 
@@ -109,13 +109,8 @@ class TrainingSetRewriter(
         training set is rewritten; inputs at prediction are never touched.
         """
         check_is_fitted(self)
-        return validate_images(
-            self,
-            X,
-            threat_model=ThreatModel(self.norm, self.eps, self.clip_range),
-            image_shape=self.image_shape,
-            reset=False,
-        ).X
+        threat_model = ThreatModel(clip_range=self.clip_range)
+        return validate_images(self, X, threat_model, reset=False).X
 
     def _validate_parameters(self):
         """Check the parameters before any work; return the threat model."""
@@ -126,28 +121,6 @@ class TrainingSetRewriter(
             )
         self._validate_params()
         return threat_model
-
-    def _validate_labels(self, X, y):
-        """Set ``classes_``; return y as the integers 0..n_classes-1."""
-        if y is None:
-            raise ValueError(
-                f"requires y to be passed, but the target y is None: "
-                f"{type(self).__name__} needs the class of every row."
-            )
-        y = column_or_1d(y, warn=True)
-        check_classification_targets(y)
-        if len(y) != len(X):
-            raise ValueError(
-                f"X has {len(X)} rows and y has {len(y)}; expected as many labels as "
-                "rows (inconsistent numbers of samples)."
-            )
-        self.classes_, encoded = np.unique(y, return_inverse=True)
-        if len(self.classes_) < 2:
-            raise ValueError(
-                f"y holds {len(self.classes_)} class, {self.classes_[0]!r}; expected "
-                "at least two classes."
-            )
-        return encoded
 
     def _new_net(self, image_shape, device):
         """Return an unfitted inner net: the user's ``estimator``, or the default."""

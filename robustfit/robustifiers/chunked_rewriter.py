@@ -1,12 +1,11 @@
 """Rewriters that change each sample by itself: in chunks, resumable, interruptible."""
 
-import time
-
 import numpy as np
 from joblib import effective_n_jobs
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
+from robustfit._utils.fit_progress import FitProgress, open_fit
 from robustfit._utils.torch_bridge import (
     batch_slices,
     resolve_device,
@@ -26,8 +25,20 @@ class ChunkedRewriter(TrainingSetRewriter):
     """Base class of rewriters that ask one fitted classifier about each sample.
 
     A subclass has the parameters ``estimator``, ``batch_size``, ``device``, ``n_jobs``,
-    ``checkpoint`` and ``verbose``.
+    ``random_state``, ``checkpoint`` and ``verbose``.
     """
+
+    def _open_fit(self, X, y):
+        """Return the seed, saved at once: chunks save themselves, under the seed."""
+        source = self.estimator
+        if _is_fitted(source):  # the pickle of a fitted net differs from run to run
+            source = as_torch(source).fingerprint()
+        checkpoint, saved, seed = open_fit(
+            self, X, y, not_in_key=("estimator",), start=source
+        )
+        if saved is None:
+            checkpoint.save({}, {"seed": seed})
+        return seed
 
     def _fit_source(self, X, y, image_shape, threat_model, seed):
         """Set ``source_estimator_``: the given classifier if fitted, else a new one."""
@@ -56,25 +67,18 @@ class ChunkedRewriter(TrainingSetRewriter):
         """
         groups = list(self._groups(len(indices)))
         parts: list[np.ndarray] = []
-        context = self._init_callback_context(max_subtasks=len(groups))
-        context.call_on_fit_task_begin(estimator=self)
         try:
-            for number, rows in enumerate(groups, 1):
-                subcontext = context.subcontext(task_name=f"rows to {rows.stop}")
-                subcontext.call_on_fit_task_begin(estimator=self)
-                start = time.perf_counter()
-                parts.append(rewrite(rows))
-                if self.verbose:
-                    seconds = time.perf_counter() - start
-                    name = f"[{type(self).__name__}] {number}/{len(groups)}"
-                    print(f"{name} to row {rows.stop}: {seconds:.3g} s")  # noqa: T201
-                subcontext.call_on_fit_task_end(estimator=self)
+            with FitProgress(self, len(groups)) as progress:
+                for rows in groups:
+                    name = f"to row {rows.stop}"
+                    with progress.step(name):
+                        parts.append(rewrite(rows))
+                    progress.report(name)
         finally:
             if parts:
                 self.X_robust_ = np.concatenate(parts)
                 self.sample_indices_ = indices[: len(self.X_robust_)]
                 self.y_robust_ = self.classes_[y[self.sample_indices_]]
-        context.call_on_fit_task_end(estimator=self)
 
     def _groups(self, n_samples):
         n_workers = max(1, effective_n_jobs(self.n_jobs))

@@ -10,6 +10,7 @@ import numpy as np
 import sklearn
 import torch
 
+from robustfit._utils.fit_progress import NOT_IN_RESULT
 from robustfit._version import __version__
 from robustfit.exceptions import DatasetFormatError
 from robustfit.sharing._checksums import array_checksum
@@ -18,8 +19,6 @@ __all__ = ["FORMAT_VERSION", "check_card", "describe_robustifier", "make_card"]
 
 FORMAT = "robustfit dataset"
 FORMAT_VERSION = 1
-# Parameters that say nothing about the set, or where it was made.
-PRIVATE_PARAMETERS = ("checkpoint", "device", "memory", "n_jobs", "verbose")
 
 
 def make_card(X, y, classes, image_shape, source, measured, about):
@@ -83,7 +82,7 @@ def describe_robustifier(robustifier):
         "parameters": {
             name: _as_json(value)
             for name, value in parameters.items()
-            if name not in PRIVATE_PARAMETERS
+            if name not in NOT_IN_RESULT
         },
         "threat_model": threat_model or None,
     }

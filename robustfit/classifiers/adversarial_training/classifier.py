@@ -7,6 +7,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from robustfit._utils.checkpoint import Checkpoint
+from robustfit._utils.fit_progress import FitProgress, open_fit
 from robustfit._utils.sklearn_private import Interval, StrOptions
 from robustfit._utils.torch_bridge import (
     draw_seed,
@@ -27,9 +28,6 @@ from robustfit.sklearn_to_torch.torch_classifier import TorchClassifier, as_torc
 from robustfit.threat_model import ThreatModel
 
 __all__ = ["AdversarialClassifier"]
-
-# Parameters that do not change what comes out of a fit.
-_NOT_IN_CHECKPOINT = ("checkpoint", "verbose", "device", "warm_start")
 
 
 class AdversarialClassifier(CallbackSupportMixin, NetClassifier):
@@ -123,9 +121,9 @@ class AdversarialClassifier(CallbackSupportMixin, NetClassifier):
     history_ : list of dict
         One record an epoch: ``epoch``, ``stage``, ``eps``, ``train_loss`` (of the
         method, under attack), ``seconds`` and those of parts (``attack_seconds``,
-        ``update_seconds``), with ``early_stopping`` the ``validation_accuracy``,
-        ``robust_validation_accuracy`` and ``validation_seconds``; ``stopped`` says why
-        a stage ended early. Goes on over ``partial_fit`` and warm starts.
+        ``update_seconds``), with ``early_stopping`` the ``natural_accuracy`` and
+        ``robust_accuracy`` on held-out images and ``validation_seconds``; ``stopped``
+        says why a stage ended early. Goes on over ``partial_fit`` and warm starts.
     image_shape_ : tuple of int
     n_features_in_ : int
         Numbers in a (flattened) sample.
@@ -279,26 +277,22 @@ class AdversarialClassifier(CallbackSupportMixin, NetClassifier):
             eps_increment=self.eps_increment,
             trained_eps=self.eps_ if goes_on else None,
         )
-        checkpoint = self._open_checkpoint(X, y, goes_on)
+        checkpoint, saved, seed = self._open_fit(X, y, goes_on)
         if not goes_on:
-            self._start_anew(checkpoint.load())
-        context = self._init_callback_context(
-            max_subtasks=sum(len(stage.budgets) for stage in stages)
-        )
-        context.call_on_fit_task_begin(estimator=self)
+            self._start_anew(seed)
         early_stopping = None
         if self.early_stopping:
             X, y, early_stopping = hold_out(
                 X, y, self.validation_fraction, self.n_iter_no_change, self._seed
             )
         self._train(
-            X, y, stages, checkpoint=checkpoint, early_stopping=early_stopping,
-            report=lambda record: self._report(record, context),
+            X, y, stages, checkpoint=checkpoint, saved=saved,
+            early_stopping=early_stopping,
         )  # fmt: skip
-        context.call_on_fit_task_end(estimator=self)
         warn_if_collapsed(self.history_[-1], len(self.classes_))
         return self
 
+    @with_callbacks
     def partial_fit(self, X, y, classes=None):
         """Train for one epoch at ``eps``, from the weights there are.
 
@@ -316,7 +310,7 @@ class AdversarialClassifier(CallbackSupportMixin, NetClassifier):
         goes_on = hasattr(self, "net_")
         X, y = self._validate(X, y, classes=classes, reset=not goes_on)
         if not goes_on:
-            self._start_anew(None)
+            self._start_anew(draw_seed(self.random_state))
         stage = Stage(self.eps, (self.eps,))
         self._train(X, y, [stage], checkpoint=Checkpoint(None))
         return self
@@ -329,22 +323,17 @@ class AdversarialClassifier(CallbackSupportMixin, NetClassifier):
         if self.n_steps is None and self.step_size is None:
             raise ValueError("n_steps and step_size are both None; give one of them.")
 
-    def _open_checkpoint(self, X, y, goes_on):
-        """Return the checkpoint of this fit; a warm start's depends on its weights."""
-        if self.checkpoint is None:
-            return Checkpoint(None)
-        parameters = self.get_params(deep=False)
-        for name in _NOT_IN_CHECKPOINT:
-            del parameters[name]
-        start = None
+    def _open_fit(self, X, y, goes_on):
+        """Open the checkpoint; a warm start's depends on the weights it starts from."""
+        start = seed = None
         if goes_on:
             weights = self.net_.module_.state_dict()
-            start = {k: to_array(v) for k, v in weights.items()}
-        return Checkpoint(self.checkpoint, type(self).__name__, parameters, X, y, start)
+            start, seed = {k: to_array(v) for k, v in weights.items()}, self._seed
+        return open_fit(self, X, y, not_in_key=("warm_start",), start=start, seed=seed)
 
-    def _start_anew(self, saved):
+    def _start_anew(self, seed):
         """Set an initialized net; what was learned before is forgotten."""
-        self._seed = draw_seed(self.random_state) if saved is None else saved[1]["seed"]
+        self._seed = seed
         self.net_ = build_net(
             self.estimator,
             self.image_shape_,
@@ -368,32 +357,24 @@ class AdversarialClassifier(CallbackSupportMixin, NetClassifier):
             n_replays=self.n_replays,
             augment=self.augment,
         )
-        loop = TrainingLoop(
-            self.net_,
-            X,
-            y,
-            history=self.history_,
-            seed=self._seed,
-            n_classes=len(self.classes_),
-            trained_eps=self.eps_,
-            loss_jump=self.loss_jump,
-            **options,
-        )
-        try:
-            loop.run(stages)
-        finally:
-            self.eps_ = loop.eps
-
-    def _report(self, record, context):
-        subcontext = context.subcontext(task_name=f"eps={record['eps']:.3g}")
-        subcontext.call_on_fit_task_begin(estimator=self)
-        subcontext.call_on_fit_task_end(estimator=self)
-        if self.verbose:
-            numbers = ", ".join(
-                f"{k} {v:.3g}" if isinstance(v, float) else f"{k} {v}"
-                for k, v in record.items()
+        n_epochs = sum(len(stage.budgets) for stage in stages)
+        with FitProgress(self, n_epochs) as progress:
+            loop = TrainingLoop(
+                self.net_,
+                X,
+                y,
+                history=self.history_,
+                seed=self._seed,
+                n_classes=len(self.classes_),
+                progress=progress,
+                trained_eps=self.eps_,
+                loss_jump=self.loss_jump,
+                **options,
             )
-            print(f"[AdversarialClassifier] {numbers}")  # noqa: T201
+            try:
+                loop.run(stages)
+            finally:
+                self.eps_ = loop.eps
 
 
 @as_torch.register

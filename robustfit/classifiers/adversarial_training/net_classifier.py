@@ -2,10 +2,10 @@
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, column_or_1d
+from sklearn.utils.validation import check_is_fitted
 
 from robustfit._utils.image_validation import validate_images
+from robustfit._utils.labels import check_class_count, validate_labels
 from robustfit._utils.torch_bridge import to_array
 from robustfit.sklearn_to_torch.torch_classifier import as_torch
 from robustfit.threat_model import ThreatModel
@@ -57,38 +57,20 @@ class NetClassifier(ClassifierMixin, BaseEstimator):
         """Check parameters and data; return float32 images and int64 columns."""
         self._validate_parameters()
         X = self._validate_images(X, reset=reset)
-        if y is None:
-            raise ValueError(
-                f"requires y to be passed, but the target y is None: "
-                f"{type(self).__name__} needs the class of every row."
-            )
-        y = column_or_1d(y, warn=True)
-        check_classification_targets(y)
-        if len(y) != len(X):
-            raise ValueError(
-                f"X has {len(X)} rows and y has {len(y)}; expected as many labels as "
-                "rows (inconsistent numbers of samples)."
-            )
+        y = validate_labels(self, X, y)
         if reset:
             self.classes_ = np.unique(y if classes is None else classes)
+            check_class_count(self.classes_)
         return X, self._encode(y)
 
     def _validate_images(self, X, *, reset):
         """Return X as float32 images of ``image_shape_``."""
-        threat_model = ThreatModel(self.norm, self.eps, self.clip_range)
-        X = validate_images(
-            self, X, threat_model=threat_model, image_shape=self.image_shape,
-            reset=reset,
-        ).X  # fmt: skip
+        threat_model = ThreatModel(clip_range=self.clip_range)
+        X = validate_images(self, X, threat_model, reset=reset).X
         return X.reshape(len(X), *self.image_shape_)
 
     def _encode(self, y):
         """Return for each label its place in ``classes_``."""
-        if len(self.classes_) < 2:
-            raise ValueError(
-                f"y holds {len(self.classes_)} class, {self.classes_[0]!r}; expected "
-                "at least two classes."
-            )
         unknown = np.setdiff1d(y, self.classes_)
         if len(unknown):
             raise ValueError(

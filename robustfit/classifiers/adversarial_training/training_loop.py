@@ -6,16 +6,14 @@ import warnings
 from typing import NamedTuple
 
 import numpy as np
-import torch
 
+from robustfit._utils.row_splits import stratified_share
 from robustfit._utils.skorch_private import set_training
 from robustfit._utils.torch_bridge import (
-    batch_slices,
     seeded_torch,
     stage_generator,
     to_tensor,
 )
-from robustfit.attacks.gradient import PGD
 from robustfit.classifiers.adversarial_training.skorch_net import steps_of
 from robustfit.classifiers.adversarial_training.snapshots import (
     Snapshot,
@@ -23,6 +21,7 @@ from robustfit.classifiers.adversarial_training.snapshots import (
     plain_rows,
     unpack,
 )
+from robustfit.evaluation.judge import judge
 from robustfit.exceptions import CollapsedTrainingWarning
 from robustfit.sklearn_to_torch.torch_classifier import as_torch
 from robustfit.threat_model import ThreatModel
@@ -53,18 +52,14 @@ def hold_out(X, y, fraction, n_iter_no_change, seed):
     ValueError
         If the fraction is less than one image of every class.
     """
-    generator = np.random.default_rng([seed, 0])
-    held = np.zeros(len(y), dtype=bool)
-    for column in np.unique(y):
-        rows = np.flatnonzero(y == column)
-        n_held = min(round(fraction * len(rows)), len(rows) - 1)
-        held[generator.choice(rows, n_held, replace=False)] = True
-    if not held.any():
+    held = stratified_share(y, lambda n: min(round(fraction * n), n - 1), [seed, 0])
+    if not len(held):
         raise ValueError(
             f"validation_fraction={fraction} of {len(y)} rows leaves nothing to "
             "validate on; give a larger fraction, or early_stopping=False."
         )
-    return X[~held], y[~held], EarlyStopping(X[held], y[held], n_iter_no_change)
+    early_stopping = EarlyStopping(X[held], y[held], n_iter_no_change)
+    return np.delete(X, held, axis=0), np.delete(y, held), early_stopping
 
 
 def warn_if_collapsed(record, n_classes):
@@ -95,14 +90,16 @@ class TrainingLoop:
     seed : int
         Epoch n draws from a generator seeded by this and n alone.
     n_classes : int
+    progress : FitProgress
+        Begun; has a step for each epoch of the stages.
     checkpoint : Checkpoint
+    saved : tuple of (dict of arrays, dict) or None
+        What the checkpoint holds.
     trained_eps : float or None
         Budget that the weights were trained at before; None for new weights.
     early_stopping : EarlyStopping or None
     loss_jump : float
         In units of the logarithm of the number of classes.
-    report : callable
-        Called with each new record.
     """
 
     def __init__(
@@ -114,11 +111,12 @@ class TrainingLoop:
         history,
         seed,
         n_classes,
+        progress,
         checkpoint,
+        saved=None,
         trained_eps=None,
         early_stopping=None,
         loss_jump=0.25,
-        report=None,
     ):
         self.net = net
         self.X, self.y = X, y
@@ -126,8 +124,8 @@ class TrainingLoop:
         self.seed = seed
         self.early_stopping = early_stopping
         self.jump = loss_jump * np.log(n_classes)
-        self.checkpoint = checkpoint
-        self.report = report or (lambda record: None)
+        self.progress = progress
+        self.checkpoint, self.saved = checkpoint, saved
         self._first, self._net_first = len(history), len(net.history)
         self._good = self._snapshot(trained_eps)
         self._best = None
@@ -144,6 +142,8 @@ class TrainingLoop:
         try:
             for number, stage in enumerate(stages):
                 done = [r for r in self.history[self._first :] if r["stage"] == number]
+                for record in done:
+                    self.progress.skip(f"epoch {record['epoch']}")
                 if number > self._last_ended:
                     self._run_stage(number, stage, done)
         except BaseException:
@@ -157,12 +157,13 @@ class TrainingLoop:
         records = list(done)
         has_stopped = bool(done) and "stopped" in done[-1]
         for eps in () if has_stopped else stage.budgets[len(done) :]:
-            record = self._run_epoch(number, stage, eps)
-            records.append(record)
-            self._judge(records, stage)
-            self.history.append(record)
-            self._save()
-            self.report(record)
+            with self.progress.step(f"epoch {len(self.history)}"):
+                record = self._run_epoch(number, stage, eps)
+                records.append(record)
+                self._judge(records, stage)
+                self.history.append(record)
+                self._save()
+            self._report(record)
             if "stopped" in record:
                 break
         self._end_stage(number)
@@ -188,7 +189,6 @@ class TrainingLoop:
 
     def _run_epoch(self, number, stage, eps):
         """Train for one epoch at ``eps``; return what was measured."""
-        start = time.perf_counter()
         n_epoch = len(self.history)
         self.net.set_params(eps=eps)
         with seeded_torch(stage_generator(self.seed, n_epoch).initial_seed()):
@@ -196,7 +196,11 @@ class TrainingLoop:
         record = {"epoch": n_epoch, "stage": number, "eps": eps, **self._losses()}
         if self.early_stopping is not None:
             record |= self._validate(stage.eps, n_epoch)
-        return record | {"seconds": time.perf_counter() - start}
+        return record | {"seconds": self.progress.seconds}
+
+    def _report(self, record):
+        told = {name: value for name, value in record.items() if name != "epoch"}
+        self.progress.report(f"epoch {record['epoch']}", told)
 
     def _losses(self):
         batches = self.net.history[
@@ -214,24 +218,21 @@ class TrainingLoop:
         """Return natural and robust accuracy on the held-out images at ``eps``."""
         net, start = self.net, time.perf_counter()
         classifier = as_torch(net)
-        threat_model = ThreatModel(net.norm, eps, net.clip_range)
         n_steps = max(VALIDATION_STEPS, steps_of(eps, net.n_steps, net.step_size)[0])
-        attack = PGD(n_steps, loss="margin")
-        generator = stage_generator(self.seed, n_epoch, 1, device=classifier.device)
-        X, y = self.early_stopping.X, self.early_stopping.y
-        natural = robust = 0
-        with classifier.frozen(), torch.no_grad():
-            for rows in batch_slices(len(X), 500):
-                x = to_tensor(X[rows], classifier.device)
-                target = to_tensor(y[rows], classifier.device, torch.int64)
-                natural += int((classifier(x).argmax(1) == target).sum())
-                x_adv = attack(classifier, x, target, threat_model, generator)
-                robust += int((classifier(x_adv).argmax(1) == target).sum())
-        return {
-            "validation_accuracy": natural / len(X),
-            "robust_validation_accuracy": robust / len(X),
-            "validation_seconds": time.perf_counter() - start,
-        }
+        with classifier.frozen():
+            measured, _ = judge(
+                classifier,
+                to_tensor(self.early_stopping.X, classifier.device),
+                classifier.encode(self.early_stopping.y),
+                ThreatModel(net.norm, eps, net.clip_range),
+                losses=["margin"],
+                n_steps=n_steps,
+                batch_size=500,
+                generator=stage_generator(
+                    self.seed, n_epoch, 1, device=classifier.device
+                ),
+            )
+        return measured | {"validation_seconds": time.perf_counter() - start}
 
     def _judge(self, records, stage):
         """Keep the weights of a good epoch; mark the record that ends the stage."""
@@ -249,12 +250,12 @@ class TrainingLoop:
         self._good = self._snapshot(record["eps"])
         if self.early_stopping is None:
             return
-        scores = [r["robust_validation_accuracy"] for r in records]
+        scores = [r["robust_accuracy"] for r in records]
         best = int(np.argmax(scores))
         if best == len(scores) - 1:
             self._best = self._good
         if len(scores) - 1 - best >= self.early_stopping.n_iter_no_change:
-            record["stopped"] = "robust validation accuracy"
+            record["stopped"] = "robust accuracy"
 
     def _snapshot(self, eps):
         net = self.net
@@ -281,10 +282,9 @@ class TrainingLoop:
         })  # fmt: skip
 
     def _resume(self):
-        saved = self.checkpoint.load()
-        if saved is None:
+        if self.saved is None:
             return
-        arrays, record = saved
+        arrays, record = self.saved
         self._good = unpack("good", arrays, self._good, record["eps"][0])
         if any(name.startswith("best/") for name in arrays):
             self._best = unpack("best", arrays, self._good, record["eps"][1])

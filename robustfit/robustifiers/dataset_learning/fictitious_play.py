@@ -8,23 +8,20 @@ that the directions in which nets are fooled do not matter.
 
 import copy
 import time
+from dataclasses import dataclass
 
 import torch
 
 from robustfit._utils.torch_bridge import batch_slices, eval_mode
 from robustfit.attacks.gradient import EveryStepPGD
+from robustfit.robustifiers.dataset_learning.disturbance import Disturbance
 from robustfit.robustifiers.dataset_learning.natural_training import train_naturally
+from robustfit.robustifiers.dataset_learning.step import Step
 from robustfit.threat_model import ThreatModel
 
-__all__ = ["RADIUS_FACTOR", "FictitiousPlay", "perturb_towards"]
+__all__ = ["PlayRound", "perturb_towards"]
 
-# Epochs of fine-tuning, round after round: a set that answers to short training only
-# loses its robustness when it is trained on for longer. (1, 6, 2, 3) held for 5 epochs
-# on 60,000 rows, not for 20.
-EPOCHS_CYCLE = (1, 12, 2, 4)
-# Perturbations of the set are larger than the budget it has to withstand.
-RADIUS_FACTOR = 1.5
-# Share of the rows that answer in each round (all of them in the first).
+# Share of the rows of fictitious play that answer in a round; in the first all do.
 SHARE = 0.1
 
 
@@ -49,88 +46,82 @@ def perturb_towards(logits_fn, x, target, threat_model, *, n_steps):
     return attack(logits_fn, x, target, threat_model)
 
 
-class FictitiousPlay:
-    """The rounds, one call each, on a set and a net that the caller can save.
+@dataclass(frozen=True)
+class PlayRound(Step):
+    """Perturb some rows against the last net, then train the next one on the set."""
 
-    Parameters
-    ----------
-    theta_0s : list of torch.nn.Module
-        Naturally trained; round after round starts from a copy of the next, so that
-        the set does not answer to one net alone.
-    x, y : torch.Tensor of shape (n_samples, ...), (n_samples,)
-        The natural images and their classes.
-    n_classes : int
-    threat_model : ThreatModel
-        The one to withstand.
-    n_steps : int
-        Gradient steps of the perturbation.
-    batch_size : int
-    """
+    n_round: int
 
-    def __init__(self, theta_0s, x, y, *, n_classes, threat_model, n_steps, batch_size):
-        self.theta_0s, self.x, self.y = theta_0s, x, y
-        self.n_classes = n_classes
-        self.n_steps, self.batch_size = n_steps, batch_size
-        self.threat_model = threat_model
+    name = "fictitious-play"
 
-    def play_round(
-        self,
-        x_robust,
-        player,
-        n_round,
-        generator,
-        *,
-        playing=None,
-        sources=None,
-        radius_factor=RADIUS_FACTOR,
-        finish=None,
-    ):
-        """Answer ``player`` on some of the rows ``playing`` (None: of all rows).
-
-        ``sources`` are the rows of ``x`` whose natural images the rows show; None is
-        each its own. They are perturbed by up to ``radius_factor`` times the budget to
-        withstand, and ``finish(x, generator)`` is what the set shows then. Returns the
-        set, the net that is then trained on all of it, and a record.
-        """
-        given = self.threat_model
-        reach = ThreatModel(given.norm, radius_factor * given.eps, given.clip_range)
-        start = time.perf_counter()
-        if playing is None:
-            playing = torch.arange(len(self.x), device=self.x.device)
-        n = len(playing)
-        n_rows = n if n_round == 0 else max(1, round(SHARE * n))
-        order = torch.randperm(n, generator=generator, device=playing.device)
-        rows = playing[order[:n_rows]]
-        target = torch.randint(
-            self.n_classes, (n_rows,), generator=generator, device=playing.device
-        )
-        x_robust = x_robust.clone()
-        with eval_mode(player):
-            for batch in batch_slices(n_rows, self.batch_size):
-                i = rows[batch]
-                answer = perturb_towards(
-                    player,
-                    self.x[i if sources is None else sources[i]],
-                    target[batch],
-                    reach,
-                    n_steps=self.n_steps,
-                )
-                x_robust[i] = answer if finish is None else finish(answer, generator)
+    def run(self, state, generator):
+        """Replace the set and ``player``; the record tells rows, radius and epochs."""
+        start, x = time.perf_counter(), self.problem.x
+        played = self.recipe.play.rows_beside(state.disturbance)
+        rows_of_play = torch.arange(0, len(x), played.every, device=x.device)
+        x_robust = self._perturb(state, rows_of_play, played.radius_factor, generator)
         perturbed = time.perf_counter()
-        turn, place = divmod(n_round, len(self.theta_0s))
-        player = copy.deepcopy(self.theta_0s[place])
-        n_epochs = EPOCHS_CYCLE[turn % len(EPOCHS_CYCLE)]
-        train_naturally(
-            player,
-            x_robust,
-            self.y,
-            n_epochs=n_epochs,
-            batch_size=self.batch_size,
-            generator=generator,
-        )
-        record = {
-            "n_epochs": n_epochs,
+        state.player = self._train(x_robust, generator)
+        state.x_robust = x_robust
+        return {
+            "round": self.n_round,
+            "n_rows": len(rows_of_play),
+            "radius_factor": played.radius_factor,
+            "n_epochs": self.recipe.play.n_epochs[self.n_round],
             "seconds_perturb": perturbed - start,
             "seconds_train": time.perf_counter() - perturbed,
         }
-        return x_robust, player, record
+
+    def _perturb(self, state, rows_of_play, radius_factor, generator):
+        """Return the set after the answer of some of the rows ``rows_of_play``."""
+        given, batch_size = self.problem.threat_model, self.recipe.batch_size
+        reach = ThreatModel(given.norm, radius_factor * given.eps, given.clip_range)
+        rows, target = self._draw_rows(rows_of_play, generator)
+        shown = rows if state.sources is None else state.sources[rows]
+        x_robust = state.x_robust.clone()
+        with eval_mode(state.player):
+            for batch in batch_slices(len(rows), batch_size):
+                answer = perturb_towards(
+                    state.player,
+                    self.problem.x[shown[batch]],
+                    target[batch],
+                    reach,
+                    n_steps=self.recipe.play.n_steps,
+                )
+                x_robust[rows[batch]] = self._add_noise(answer, state, generator)
+        return x_robust
+
+    def _draw_rows(self, rows_of_play, generator):
+        """Return the rows that answer in this round and a random class for each."""
+        n, device = len(rows_of_play), rows_of_play.device
+        n_rows = n if self.n_round == 0 else max(1, round(SHARE * n))
+        order = torch.randperm(n, generator=generator, device=device)
+        target = torch.randint(
+            self.problem.n_classes, (n_rows,), generator=generator, device=device
+        )
+        return rows_of_play[order[:n_rows]], target
+
+    def _add_noise(self, x, state, generator):
+        """Lay the noise of the disturbed rows over ``x``, if they have any.
+
+        Without it, nets that are fine-tuned for long on a set against large l2 budgets
+        are not robust any more.
+        """
+        chosen = state.disturbance
+        if chosen is None or 0 in (chosen.amplitude, chosen.noise):
+            return x
+        return self.problem.disturb(Disturbance(0, 1, chosen.noise), x, generator)
+
+    def _train(self, x_robust, generator):
+        """Return a net naturally trained on the set, from each theta_0 in turn."""
+        theta_0s = self.problem.theta_0s
+        player = copy.deepcopy(theta_0s[self.n_round % len(theta_0s)])
+        train_naturally(
+            player,
+            x_robust,
+            self.problem.y,
+            n_epochs=self.recipe.play.n_epochs[self.n_round],
+            batch_size=self.recipe.batch_size,
+            generator=generator,
+        )
+        return player

@@ -1,15 +1,13 @@
 """``RobustDatasetLearner``: learn a training set on which nets become robust."""
 
-import time
 from numbers import Integral, Real
 
 import skorch
 import torch
 
-from robustfit._utils.checkpoint import Checkpoint
+from robustfit._utils.fit_progress import FitProgress, open_fit
 from robustfit._utils.sklearn_private import Interval, StrOptions
 from robustfit._utils.torch_bridge import (
-    draw_seed,
     resolve_device,
     seeded_torch,
     stage_generator,
@@ -18,7 +16,8 @@ from robustfit._utils.torch_bridge import (
 )
 from robustfit.robustifiers.base import TrainingSetRewriter
 from robustfit.robustifiers.dataset_learning.learning_problem import LearningProblem
-from robustfit.robustifiers.dataset_learning.plan import may_play, plan_steps
+from robustfit.robustifiers.dataset_learning.plan import plan_steps
+from robustfit.robustifiers.dataset_learning.recipe import Recipe, count_nets
 from robustfit.robustifiers.dataset_learning.row_selection import select_rows
 from robustfit.robustifiers.dataset_learning.saved_state import (
     load_weights,
@@ -26,7 +25,6 @@ from robustfit.robustifiers.dataset_learning.saved_state import (
     restore_state,
     unpack,
 )
-from robustfit.robustifiers.dataset_learning.validation import has_stopped
 from robustfit.sklearn_to_torch.torch_classifier import as_torch
 
 __all__ = ["RobustDatasetLearner"]
@@ -64,9 +62,10 @@ class RobustDatasetLearner(TrainingSetRewriter):
         that are trained on them, as ``protocol`` says, are on other images.
         "fictitious-play": answers to the inner net, naturally fine-tuned on the set
         again and again, then ``n_meta_epochs`` of Algorithm 1; only for fine-tuning.
-        "default": disturbances; for fine-tuning, every second row then plays instead,
-        under the noise of the others if they have any (every row plays, without it,
-        where noise alone is the best disturbance: vectors, tiny images).
+        "default": disturbances; for fine-tuning, every second row then takes part in
+        fictitious play instead and carries the noise of the others, if they have any
+        (all rows do, without it, where noise alone is the best disturbance: vectors,
+        tiny images).
         "paper": Algorithm 1 of the paper alone, with its constants (beta 0.5/255, gamma
         0.01, PGD-20 of step eps/10).
     fraction : float, default=1.0
@@ -96,10 +95,10 @@ class RobustDatasetLearner(TrainingSetRewriter):
     n_steps : int, default=8
         Gradient steps that perturb the set in fictitious play.
     radius_factor : float or "auto", default="auto"
-        Radius of these perturbations over ``eps``. "auto" is 1.5 where all rows play.
-        Where every second one does, it is as large as keeps the radius within 0.3 of
-        the range (l2: 0.2 times the root of an eighth of the features), but 1 to 2.25.
-        Worth tuning.
+        Radius of these perturbations over ``eps``. "auto" is 1.5 where all rows take
+        part. Where every second one does, it is as large as keeps the radius within 0.3
+        of the range (l2: 0.2 times the root of an eighth of the features), but 1 to
+        2.25. Worth tuning.
     batch_size : int, default=128
     n_initializations : int, default=1
         Naturally trained nets, each of another initialisation, that the rounds of
@@ -145,7 +144,18 @@ class RobustDatasetLearner(TrainingSetRewriter):
         One record a step: its name ``step``, its ``seconds`` (and those of its parts,
         ``seconds_perturb`` and ``seconds_train``), and what it measured: the loss of
         Eq. 1 as ``outer_loss``, ``natural_accuracy`` and ``robust_accuracy`` (PGD-20)
-        on held-out rows.
+        on held-out rows. A log: nothing that is learned depends on it.
+    recipe_ : dict
+        What the parameters came to for these data, every "auto" resolved, as numbers,
+        strings, lists and dicts: ``protocol`` and ``batch_size``; ``candidates``, the
+        disturbances that are compared, and ``to_beat``, the place of the one that the
+        others have to beat clearly; ``unclear_fraction``; ``play`` (fictitious play):
+        ``n_epochs`` of training after each round, ``n_steps`` and, where noise or no
+        disturbance wins (``alone``) and where a pattern does (``beside_patterns``),
+        which rows take part (``every``: 1 for all, 2 for every second one) and their
+        ``radius_factor``; ``meta``, the constants of Algorithm 1; ``n_teacher_epochs``,
+        of the teacher that gives soft labels. None (``play``, ``meta``) and 0 are
+        stages that are left out.
     classes_ : ndarray of shape (n_classes,)
     image_shape_ : tuple of int
     n_features_in_ : int
@@ -267,20 +277,20 @@ class RobustDatasetLearner(TrainingSetRewriter):
 
     def _learn(self, X, y, image_shape, threat_model):
         device = resolve_device(self.device)
-        checkpoint = self._open_checkpoint(X, y)
-        saved = checkpoint.load()
-        seed = draw_seed(self.random_state) if saved is None else saved[1]["seed"]
+        checkpoint, saved, seed = open_fit(self, X, y)
         rows = select_rows(y, seed, self.fraction, self.validation_fraction)
         self.sample_indices_ = rows.learned
-        nets = [self._new_net(image_shape, device) for _ in range(self._n_nets())]
+        nets = [self._new_net(image_shape, device) for _ in range(count_nets(self))]
         for number, net in enumerate(nets):
             _train_theta_0(net, rows.natural(X), rows.natural(y), seed, number, saved)
         self.estimator_ = nets[0]  # theta_0
         problem = self._state_problem(X, y, image_shape, threat_model, rows, nets)
+        recipe = Recipe.resolve(self, problem)
+        self.recipe_ = recipe.as_dict()
         state = restore_state(problem, saved)
         self.history_ = state.history
         try:
-            self._run_steps(problem, state, seed, checkpoint)
+            self._run_steps(problem, recipe, state, seed, checkpoint)
         finally:
             self.X_robust_ = to_array(state.x_robust)
             self.y_robust_ = self.classes_[to_array(problem.y)]
@@ -289,21 +299,6 @@ class RobustDatasetLearner(TrainingSetRewriter):
                 self.source_indices_ = rows.learned[to_array(state.sources)]
             if state.soft_labels is not None:
                 self.y_robust_ = to_array(state.soft_labels)
-
-    def _open_checkpoint(self, X, y):
-        if self.checkpoint is None:
-            return Checkpoint(None)
-        parameters = self.get_params()
-        for name in ("checkpoint", "verbose", "device"):
-            del parameters[name]
-        return Checkpoint(self.checkpoint, type(self).__name__, parameters, X, y)
-
-    def _n_nets(self):
-        """Return the number of naturally trained nets that the steps start from."""
-        return self.n_initializations if may_play(self.method, self._protocol()) else 1
-
-    def _protocol(self):
-        return "scratch" if self.protocol == "auto" else self.protocol
 
     def _state_problem(self, X, y, image_shape, threat_model, rows, nets):
         classifier = as_torch(self.estimator_)
@@ -326,38 +321,26 @@ class RobustDatasetLearner(TrainingSetRewriter):
             new_net=lambda: self._new_net(image_shape, classifier.device),
         )
 
-    def _run_steps(self, problem, state, seed, checkpoint):
-        """Run the steps not yet in the history; keep and report after each."""
-        steps = plan_steps(problem, self, self._protocol())
-        context = self._init_callback_context(max_subtasks=len(steps))
-        context.call_on_fit_task_begin(estimator=self)
-        for number, step in enumerate(steps):
-            subcontext = context.subcontext(task_name=step.name)
-            subcontext.call_on_fit_task_begin(estimator=self)
-            stopped = step.optional and has_stopped(
-                state.history, self.n_iter_no_change
-            )
-            if number >= state.n_done and not stopped:
+    def _run_steps(self, problem, recipe, state, seed, checkpoint):
+        """Run the steps not yet done; keep and report after each."""
+        steps = plan_steps(problem, recipe)
+        with FitProgress(self, len(steps)) as progress:
+            for number, step in enumerate(steps):
+                stopped = step.optional and state.has_stopped(self.n_iter_no_change)
+                if number < state.n_done or stopped:
+                    progress.skip(step.name)
+                    continue
                 generator = stage_generator(seed, number, device=problem.x.device)
-                self._run_step(step, state, generator, len(steps))
-                state.n_done = number + 1
-                checkpoint.save(*pack_state(problem, state, seed))
-            subcontext.call_on_fit_task_end(estimator=self)
-        context.call_on_fit_task_end(estimator=self)
+                with progress.step(step.name):
+                    self._run_step(step, state, generator, progress)
+                    state.n_done = number + 1
+                    checkpoint.save(*pack_state(problem, state, seed))
 
-    def _run_step(self, step, state, generator, n_steps):
-        start = time.perf_counter()
+    def _run_step(self, step, state, generator, progress):
         measured = step.run(state, generator)
-        seconds = time.perf_counter() - start
-        state.history.append({"step": step.name, "seconds": seconds, **measured})
-        if self.verbose:
-            numbers = ", ".join(
-                f"{k} {v:.3g}" if isinstance(v, float) else f"{k} {v}"
-                for k, v in state.history[-1].items()
-                if k != "step"
-            )
-            count = f"{len(state.history)}/{n_steps}"
-            print(f"[RobustDatasetLearner] {count} {step.name}: {numbers}")  # noqa: T201
+        record = {"step": step.name, "seconds": progress.seconds, **measured}
+        state.history.append(record)
+        progress.report(step.name, record)
 
 
 def _train_theta_0(net, X, y, seed, number, saved):

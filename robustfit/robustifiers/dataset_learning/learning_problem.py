@@ -1,7 +1,7 @@
-"""What is given to a fit, what changes from step to step, and what a step is."""
+"""What is given to a fit."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -10,7 +10,7 @@ import torch
 from robustfit.robustifiers.dataset_learning.disturbance import budget_per_value
 from robustfit.threat_model import ThreatModel
 
-__all__ = ["LearningProblem", "LearningState", "Step"]
+__all__ = ["LearningProblem"]
 
 
 @dataclass(frozen=True)
@@ -64,39 +64,8 @@ class LearningProblem:
         """Budget of the adversary as a share of the range, a value."""
         return budget_per_value(self.threat_model, self.image_shape, self.value_range)
 
-    def as_images(self, x):
-        """Return ``x`` as (n, C, H, W) where the image shape is known."""
-        return x.reshape(len(x), *self.image_shape)
-
-
-@dataclass
-class LearningState:
-    """What changes from step to step, and is saved in a checkpoint.
-
-    ``sources`` are the rows of the problem whose images the rows of the set show; None
-    is each its own.
-    """
-
-    x_robust: torch.Tensor
-    player: torch.nn.Module
-    sources: torch.Tensor | None = None
-    soft_labels: torch.Tensor | None = None
-    x_best: torch.Tensor | None = None
-    n_done: int = 0
-    history: list = field(default_factory=list)
-
-    def natural_images(self, problem):
-        """Return the natural image that each row of the set shows."""
-        return problem.x if self.sources is None else problem.x[self.sources]
-
-
-@dataclass(frozen=True)
-class Step:
-    """One unit of progress: ``run(state, generator)`` returns its record (a dict).
-
-    An ``optional`` one is left out once validation has stopped the learning.
-    """
-
-    name: str
-    run: Callable
-    optional: bool = False
+    def disturb(self, disturbance, x, generator):
+        """Return ``x`` (of the shape of X) under a Disturbance, within the range."""
+        images = x.reshape(len(x), *self.image_shape)
+        disturbed = disturbance.apply(images, self.value_range, generator)
+        return self.threat_model.clip(disturbed.reshape(x.shape))

@@ -5,13 +5,58 @@ X_adv        = PGD of the natural images against theta(X_rob)       (level 2)
 X_rob       <- X_rob - beta sign(d L(theta(X_rob); X_adv) / d X_rob)  (level 3)
 """
 
+import copy
+from dataclasses import dataclass
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from torch.func import functional_call
 
 from robustfit._utils.torch_bridge import batch_slices
+from robustfit.attacks import PGD
+from robustfit.robustifiers.dataset_learning.step import Step
 
-__all__ = ["MetaGradient", "exact_meta_gradient", "finite_difference_meta_gradient"]
+__all__ = [
+    "MetaEpoch",
+    "MetaGradient",
+    "exact_meta_gradient",
+    "finite_difference_meta_gradient",
+]
+
+
+@dataclass(frozen=True)
+class MetaEpoch(Step):
+    """One epoch of Algorithm 1 on the set, from each theta_0 in turn."""
+
+    epoch: int
+
+    name = "meta-gradient"
+
+    def run(self, state, generator):
+        """Replace the set; the record tells the mean outer loss."""
+        algorithm = self._algorithm()
+        theta_0 = {k: v.detach() for k, v in algorithm.module.named_parameters()}
+        state.x_robust, _, loss = algorithm.run_epoch(
+            state.x_robust, theta_0, generator, carry_lr=self.recipe.meta.carry_lr
+        )
+        return {"epoch": self.epoch, "outer_loss": loss}
+
+    def _algorithm(self):
+        problem, meta = self.problem, self.recipe.meta
+        theta_0 = problem.theta_0s[self.epoch % len(problem.theta_0s)]
+        return MetaGradient(
+            copy.deepcopy(theta_0).eval(),
+            problem.x,
+            problem.y,
+            attack=PGD(meta.attack_steps, meta.attack_step_size),
+            threat_model=problem.threat_model,
+            t=meta.t,
+            beta=meta.beta,
+            n_unrolled=meta.n_unrolled,
+            derivative=meta.derivative,
+            batch_size=self.recipe.batch_size,
+        )
 
 
 def _loss_gradient(module, parameters, x, y, inputs, *, create_graph=False):
@@ -155,22 +200,21 @@ class MetaGradient:
         return x_robust, parameters, total / len(order)
 
     def _gradient(self, x_robust, parameters, rows, generator):
-        def attack(trained):
-            def logits_fn(x):
-                return functional_call(self.module, trained, (x,))
-
-            x, y = self.x[rows], self.y[rows]
-            return self.attack(logits_fn, x, y, self.threat_model, generator)
-
         return self.meta_gradient(
             self.module,
             parameters,
             x_robust[rows],
             self.y[rows],
-            attack,
+            partial(self._attack, rows, generator),
             t=self.t,
             n_unrolled=self.n_unrolled,
         )
+
+    def _attack(self, rows, generator, trained):
+        """Return adversarial images of natural ones, of the parameters ``trained``."""
+        x, y = self.x[rows], self.y[rows]
+        logits_fn = partial(functional_call, self.module, trained)
+        return self.attack(logits_fn, x, y, self.threat_model, generator)
 
     def _train_step(self, x_robust, parameters, rows, lr):
         leaves = {k: v.detach().requires_grad_(True) for k, v in parameters.items()}

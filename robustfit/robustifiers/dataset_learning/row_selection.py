@@ -5,6 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from robustfit._utils.row_splits import stratified_share
+
 __all__ = ["Rows", "select_rows"]
 
 
@@ -46,18 +48,9 @@ def _choose_rows(y, fraction, seed):
     """Return sorted rows: ``fraction`` of each class, at least one of each."""
     if fraction == 1:
         return np.arange(len(y))
-    rng = np.random.default_rng(seed)
-    chosen = [
-        rng.choice(rows, max(1, round(fraction * len(rows))), replace=False)
-        for rows in (np.flatnonzero(y == c) for c in np.unique(y))
-    ]
-    return np.sort(np.concatenate(chosen))
+    return stratified_share(y, lambda n: max(1, round(fraction * n)), seed)
 
 
 def _hold_out(y, fraction, seed):
     """Return sorted rows: ``fraction`` of each class, never all of it."""
-    rng, held_out = np.random.default_rng([seed, 1]), []
-    for rows in (np.flatnonzero(y == c) for c in np.unique(y)):
-        n_rows = min(len(rows) - 1, math.ceil(fraction * len(rows)))
-        held_out.extend(rng.choice(rows, n_rows, replace=False))
-    return np.sort(np.array(held_out, dtype=np.int64))
+    return stratified_share(y, lambda n: min(math.ceil(fraction * n), n - 1), [seed, 1])

@@ -5,31 +5,44 @@ import copy
 import torch
 
 from robustfit._utils.torch_bridge import to_array, to_tensor
-from robustfit.robustifiers.dataset_learning.learning_problem import LearningState
+from robustfit.robustifiers.dataset_learning.disturbance import Disturbance
+from robustfit.robustifiers.dataset_learning.learning_state import LearningState
 
 __all__ = ["load_weights", "pack_state", "restore_state", "unpack"]
 
 OPTIONAL_TENSORS = ("sources", "soft_labels", "x_best")
+PLAIN_VALUES = ("candidate_scores", "best_score", "n_no_change", "n_done", "history")
 
 
 def restore_state(problem, saved):
     """Return the state that a checkpoint saved, or the first one if there is none."""
     state = LearningState(problem.x.clone(), problem.theta_0)
-    if saved is not None:
-        arrays, record = saved
-        state.x_robust = to_tensor(arrays["x_robust"], problem.x.device)
-        player = unpack("player", arrays)
-        if player:
-            state.player = copy.deepcopy(problem.theta_0)
-            load_weights(state.player, player)
-        state.history = record["history"]
-        state.n_done = record.get("n_done", len(state.history))
-        for name in OPTIONAL_TENSORS:
-            if name in arrays:
-                setattr(
-                    state, name, torch.tensor(arrays[name], device=problem.x.device)
-                )
+    if saved is None:
+        return state
+    arrays, record = saved
+    _check_record(record)
+    state.x_robust = to_tensor(arrays["x_robust"], problem.x.device)
+    player = unpack("player", arrays)
+    if player:
+        state.player = copy.deepcopy(problem.theta_0)
+        load_weights(state.player, player)
+    for name in set(OPTIONAL_TENSORS) & set(arrays):
+        setattr(state, name, torch.tensor(arrays[name], device=problem.x.device))
+    for name in PLAIN_VALUES:
+        setattr(state, name, record[name])
+    if record["disturbance"] is not None:
+        state.disturbance = Disturbance(**record["disturbance"])
     return state
+
+
+def _check_record(record):
+    missing = {"disturbance", *PLAIN_VALUES} - set(record)
+    if missing:
+        raise ValueError(
+            f"The checkpoint of this fit lacks {sorted(missing)}: expected one that "
+            "this version of robustfit wrote. Delete it or use another folder, and "
+            "the fit starts anew."
+        )
 
 
 def pack_state(problem, state, seed):
@@ -44,8 +57,9 @@ def pack_state(problem, state, seed):
     for name in OPTIONAL_TENSORS:
         if getattr(state, name) is not None:
             arrays[name] = to_array(getattr(state, name))
-    record = {"seed": seed, "n_done": state.n_done, "history": state.history}
-    return arrays, record
+    disturbance = None if state.disturbance is None else state.disturbance.as_dict()
+    plain = {name: getattr(state, name) for name in PLAIN_VALUES}
+    return arrays, {"seed": seed, "disturbance": disturbance, **plain}
 
 
 def load_weights(module, weights):

@@ -1,4 +1,4 @@
-"""Validation on held-out rows: how robust a net trained on the set so far is.
+"""Steps that validate on held-out rows: how robust a net trained on the set so far is.
 
 A low adversarial loss along one trajectory of training is not robustness: the set is
 judged by training a net on it again, naturally, from theta_0, and attacking this net on
@@ -7,16 +7,18 @@ images that neither it nor the set has seen.
 
 import copy
 import time
+from dataclasses import dataclass
 
 import torch.nn.functional as F
 
-from robustfit._utils.torch_bridge import batch_slices
-from robustfit.attacks import PGD
-from robustfit.evaluation.attacking import attack_in_turn
+from robustfit._utils.torch_bridge import batch_slices, to_tensor
+from robustfit.evaluation.judge import judge
 from robustfit.robustifiers.dataset_learning.natural_training import train_naturally
+from robustfit.robustifiers.dataset_learning.step import Step
+from robustfit.sklearn_to_torch.fast_copy import fast_copy
 from robustfit.sklearn_to_torch.torch_classifier import as_torch
 
-__all__ = ["Validation", "fine_tune", "has_stopped", "measure_robustness"]
+__all__ = ["KeepBest", "Validate", "fine_tune", "measure_robustness"]
 
 # Training that a set is judged by: the length of the paper's fine-tuning is not given;
 # a set that only holds for short training shows at this one.
@@ -45,24 +47,30 @@ def measure_robustness(classifier, X, y, threat_model):
         mean cross-entropy on the images that PGD on the cross-entropy found (level 2
         and 3 of Eq. 1 of "Towards Robust Dataset Learning").
     """
-    attacks = [PGD(ATTACK_STEPS, loss=loss) for loss in ("cross-entropy", "margin")]
-    crossed, margin = attack_in_turn(
-        classifier, X, y, attacks, threat_model=threat_model, batch_size=BATCH_SIZE
-    )
-    return {
-        "natural_accuracy": crossed.natural_accuracy,
-        "robust_accuracy": float((crossed.robust & margin.robust).mean()),
-        "outer_loss": _mean_loss(as_torch(classifier), crossed.X_adv, y),
-    }
+    classifier = as_torch(classifier)
+    x, y = to_tensor(X, classifier.device), classifier.encode(y)
+    with classifier.frozen():
+        measured, x_crossed = judge(
+            classifier,
+            x,
+            y,
+            threat_model,
+            losses=("cross-entropy", "margin"),
+            n_steps=ATTACK_STEPS,
+            batch_size=BATCH_SIZE,
+            generator=0,
+            search_fn=fast_copy(classifier, x[:8]),
+        )
+        return measured | {"outer_loss": _mean_loss(classifier, x_crossed, y)}
 
 
-def _mean_loss(classifier, X, y):
-    logits, target = classifier.logits(X, BATCH_SIZE), classifier.encode(y)
+def _mean_loss(classifier, x, y):
+    logits = classifier.logits(x, BATCH_SIZE)
     sums = (
-        float(F.cross_entropy(logits[rows], target[rows], reduction="sum"))
-        for rows in batch_slices(len(X), BATCH_SIZE)
+        float(F.cross_entropy(logits[rows], y[rows], reduction="sum"))
+        for rows in batch_slices(len(x), BATCH_SIZE)
     )
-    return sum(sums) / len(X)
+    return sum(sums) / len(x)
 
 
 def fine_tune(theta_0, x, y, batch_size, generator):
@@ -74,21 +82,14 @@ def fine_tune(theta_0, x, y, batch_size, generator):
     return module
 
 
-class Validation:
-    """Steps that judge the set so far and, at the end, bring the best one back.
+@dataclass(frozen=True)
+class Validate(Step):
+    """Judge the set so far by nets trained on it, one from each theta_0."""
 
-    Parameters
-    ----------
-    problem : LearningProblem
-        With held-out rows ``X_held_out, y_held_out``.
-    batch_size : int
-    """
+    name = "validate"
 
-    def __init__(self, problem, batch_size):
-        self.problem, self.batch_size = problem, batch_size
-
-    def judge(self, state, generator):
-        """Train a net on the set so far, attack it; remember the set if it is best."""
+    def run(self, state, generator):
+        """Note the set's score; the record has the means over the nets."""
         measured = [
             self._train_and_attack(theta_0, state.x_robust, generator)
             for theta_0 in self.problem.theta_0s
@@ -97,32 +98,25 @@ class Validation:
             name: sum(m[name] for m in measured) / len(measured) for name in measured[0]
         }
         record["seconds_train"] *= len(measured)
-        best_so_far = max(robust_accuracies(state.history), default=-1)
-        if record["robust_accuracy"] > best_so_far:
-            state.x_best = state.x_robust
+        state.note_validation(record["robust_accuracy"])
         return record
 
     def _train_and_attack(self, theta_0, x_robust, generator):
         problem, start = self.problem, time.perf_counter()
-        module = fine_tune(theta_0, x_robust, problem.y, self.batch_size, generator)
+        batch_size = self.recipe.batch_size
+        module = fine_tune(theta_0, x_robust, problem.y, batch_size, generator)
         seconds = {"seconds_train": time.perf_counter() - start}
         X, y = problem.X_held_out, problem.y_held_out
         return measure_robustness(module, X, y, problem.threat_model) | seconds
 
-    def keep_best(self, state, generator):
-        """Put the set of the best validation in the place of the last one."""
+
+@dataclass(frozen=True)
+class KeepBest(Step):
+    """Put the set of the best validation in the place of the last one."""
+
+    name = "keep-best"
+
+    def run(self, state, generator):
+        """Bring the best set back; the record tells its robust accuracy."""
         state.x_robust = state.x_best
-        return {"robust_accuracy": max(robust_accuracies(state.history))}
-
-
-def robust_accuracies(history):
-    """Return the robust accuracy of every validation, in order."""
-    return [r["robust_accuracy"] for r in history if r["step"] == "validate"]
-
-
-def has_stopped(history, n_iter_no_change):
-    """Tell whether the last ``n_iter_no_change`` validations brought nothing better."""
-    scores = robust_accuracies(history)
-    if n_iter_no_change is None or not scores:
-        return False
-    return len(scores) - 1 - scores.index(max(scores)) >= n_iter_no_change
+        return {"robust_accuracy": state.best_score}

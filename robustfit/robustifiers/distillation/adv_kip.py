@@ -59,7 +59,7 @@ class AdvKIPDistiller(KIPDistiller):
     gradient_penalty : float, default=0.0
         Weight of a penalty on input gradients too small to tell what the budget can do,
         >= 0.
-    learning_rate, alpha, validation_fraction, validate_every, patience
+    learning_rate, alpha, validation_fraction, validate_every, n_iter_no_change
         As for :class:`KIPDistiller`; here robust accuracy judges.
     n_checked : int, default=50
         Validation rows on which the kernel predictor is attacked with PGD-40 and
@@ -148,7 +148,7 @@ n_outer_steps_, memory_, classes_, image_shape_, n_features_in_
         alpha=1e-6,
         validation_fraction=0.1,
         validate_every=20,
-        patience=200,
+        n_iter_no_change=10,
         n_checked=50,
         batch_size=1000,
         device="auto",
@@ -171,7 +171,7 @@ n_outer_steps_, memory_, classes_, image_shape_, n_features_in_
             alpha=alpha,
             validation_fraction=validation_fraction,
             validate_every=validate_every,
-            patience=patience,
+            n_iter_no_change=n_iter_no_change,
             batch_size=batch_size,
             device=device,
             random_state=random_state,
@@ -230,7 +230,7 @@ n_outer_steps_, memory_, classes_, image_shape_, n_features_in_
         )
 
     def _score(self, record):
-        return record["robust"]
+        return record["robust_accuracy"]
 
     def _finish(self, problem, state):
         super()._finish(problem, state)

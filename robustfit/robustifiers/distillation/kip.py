@@ -5,14 +5,9 @@ from numbers import Integral, Real
 import torch
 from sklearn.base import clone
 
-from robustfit._utils.checkpoint import Checkpoint
+from robustfit._utils.fit_progress import FitProgress, open_fit, print_line
 from robustfit._utils.sklearn_private import Interval, StrOptions
-from robustfit._utils.torch_bridge import (
-    draw_seed,
-    resolve_device,
-    to_array,
-    to_tensor,
-)
+from robustfit._utils.torch_bridge import resolve_device, to_array, to_tensor
 from robustfit.classifiers.kernel_classifier import KernelRegressionClassifier
 from robustfit.classifiers.kernel_regression import kernel_dtype
 from robustfit.kernels import FullyConnectedNTK
@@ -73,9 +68,9 @@ class KIPDistiller(TrainingSetRewriter):
         the set; with 0 the last set is returned.
     validate_every : int, default=20
         Outer steps between validations (and checkpoints).
-    patience : int or None, default=200
-        Stop after so many steps without a better validation; None takes all steps.
-        The set of the best validation is returned.
+    n_iter_no_change : int or None, default=10
+        Validations without a better one after which learning stops; None takes all
+        steps. The set of the best validation is returned.
     batch_size : int, default=1000
         Rows of a kernel matrix worked on at a time; bounds the memory.
     device : str, default="auto"
@@ -98,9 +93,10 @@ class KIPDistiller(TrainingSetRewriter):
     kernel_classifier_ : KernelRegressionClassifier
         Fitted on the learned set; its labels are those of y.
     history_ : list of dict
-        A record a validation: step, outer loss, natural accuracy, robust accuracy
-        (PGD-10 on the margin and on the cross-entropy survived), and the mean l2 norm
-        of the input gradient of the cross-entropy.
+        One record a validation: the number of its outer ``step``, the ``outer_loss``,
+        on the validation rows ``natural_accuracy`` and ``robust_accuracy`` (PGD-10 on
+        the margin and on the cross-entropy survived) and ``gradient_norm``, the mean l2
+        norm of the input gradient of the cross-entropy.
     n_outer_steps_ : int
         Steps taken.
     memory_ : str
@@ -150,7 +146,7 @@ class KIPDistiller(TrainingSetRewriter):
         "alpha": [Interval(Real, 0, None, closed="left")],
         "validation_fraction": [Interval(Real, 0, 0.5, closed="both")],
         "validate_every": [Interval(Integral, 1, None, closed="left")],
-        "patience": [None, Interval(Integral, 1, None, closed="left")],
+        "n_iter_no_change": [None, Interval(Integral, 1, None, closed="left")],
         "batch_size": [Interval(Integral, 1, None, closed="left")],
         "random_state": ["random_state"],
         "verbose": ["verbose"],
@@ -173,7 +169,7 @@ class KIPDistiller(TrainingSetRewriter):
         alpha=1e-6,
         validation_fraction=0.1,
         validate_every=20,
-        patience=200,
+        n_iter_no_change=10,
         batch_size=1000,
         device="auto",
         random_state=None,
@@ -194,7 +190,7 @@ class KIPDistiller(TrainingSetRewriter):
         self.alpha = alpha
         self.validation_fraction = validation_fraction
         self.validate_every = validate_every
-        self.patience = patience
+        self.n_iter_no_change = n_iter_no_change
         self.batch_size = batch_size
         self.device = device
         self.random_state = random_state
@@ -205,9 +201,7 @@ class KIPDistiller(TrainingSetRewriter):
         return self.n_support is not None or self.learn_labels
 
     def _learn(self, X, y, image_shape, threat_model):
-        checkpoint = self._open_checkpoint(X, y)
-        saved = checkpoint.load()
-        seed = draw_seed(self.random_state) if saved is None else saved[1]["seed"]
+        checkpoint, saved, seed = open_fit(self, X, y)
         problem = self._state_problem(X, y, threat_model, seed)
         state = problem.first_state() if saved is None else DistillationState.unpack(
             *saved, problem.x.device)  # fmt: skip
@@ -217,14 +211,6 @@ class KIPDistiller(TrainingSetRewriter):
         finally:
             self._keep(state, X.shape[1:])
         self._finish(problem, state)
-
-    def _open_checkpoint(self, X, y):
-        if self.checkpoint is None:
-            return Checkpoint(None)
-        parameters = self.get_params()
-        for name in ("checkpoint", "verbose", "device"):
-            del parameters[name]
-        return Checkpoint(self.checkpoint, type(self).__name__, parameters, X, y)
 
     def _state_problem(self, X, y, threat_model, seed):
         device, kernels = resolve_device(self.device), self._new_kernels()
@@ -242,7 +228,7 @@ class KIPDistiller(TrainingSetRewriter):
             batch_size=self.batch_size,
             itemsize=dtype.itemsize,
         )
-        self._report(self.memory_)
+        print_line(self, self.memory_)
         return DistillationProblem(
             x=to_tensor(X.reshape(len(X), -1), device, dtype),
             y=to_tensor(y, device, torch.int64),
@@ -270,23 +256,18 @@ class KIPDistiller(TrainingSetRewriter):
 
     def _run_steps(self, problem, state, checkpoint):
         """Take the steps not yet done; validate, keep and report in between."""
-        context = self._init_callback_context(max_subtasks=self.n_outer_steps)
-        context.call_on_fit_task_begin(estimator=self)
-        for step in range(self.n_outer_steps):
-            is_new = step >= state.n_done
-            if is_new:
-                self._pause_if_due(problem, state, checkpoint)
-                if self._is_exhausted(state):
+        with FitProgress(self, self.n_outer_steps) as progress:
+            for _ in range(state.n_done):
+                progress.skip("outer-step")
+            for _ in range(state.n_done, self.n_outer_steps):
+                self._pause_if_due(problem, state, checkpoint, progress)
+                if state.n_no_change == self.n_iter_no_change:
                     break
-            subcontext = context.subcontext(task_name="outer-step")
-            subcontext.call_on_fit_task_begin(estimator=self)
-            if is_new:
-                self._take_step(problem, state)
-            subcontext.call_on_fit_task_end(estimator=self)
-        self._pause_if_due(problem, state, checkpoint)
-        context.call_on_fit_task_end(estimator=self)
+                with progress.step("outer-step"):
+                    self._take_step(problem, state)
+            self._pause_if_due(problem, state, checkpoint, progress)
 
-    def _pause_if_due(self, problem, state, checkpoint):
+    def _pause_if_due(self, problem, state, checkpoint, progress):
         """Validate and save, every so many steps and after the last one."""
         is_last = state.n_done == self.n_outer_steps
         is_noted = state.history and state.history[-1]["step"] == state.n_done
@@ -294,20 +275,14 @@ class KIPDistiller(TrainingSetRewriter):
             return
         record = {"step": state.n_done}
         if state.n_done:
-            record["loss"] = state.loss
+            record["outer_loss"] = state.loss
         score = state.n_done  # without validation the last set is the best
         if len(problem.rows.validation):
             record |= problem.validate(state)
             score = self._score(record)
         state.note(record, score)
         checkpoint.save(*state.pack(seed=problem.seed))
-        self._report(", ".join(f"{k} {v:.4g}" for k, v in record.items()))
-
-    def _is_exhausted(self, state):
-        """Return whether validation has not improved for ``patience`` steps."""
-        if self.patience is None or state.n_done % self.validate_every:
-            return False
-        return state.n_done - state.best_step >= self.patience
+        progress.report("validation", record)
 
     def _take_step(self, problem, state):
         """Take one outer step: Algorithm 1, lines 3 to 8."""
@@ -331,7 +306,7 @@ class KIPDistiller(TrainingSetRewriter):
 
     def _score(self, record):
         """Return what early stopping maximises."""
-        return record["natural"]
+        return record["natural_accuracy"]
 
     def _keep(self, state, shape):
         """Set the learned attributes from the best state so far."""
@@ -355,7 +330,3 @@ class KIPDistiller(TrainingSetRewriter):
         ).fit(X, y)
         predictor.classes_ = self.classes_  # of soft labels too
         return predictor
-
-    def _report(self, text):
-        if self.verbose:
-            print(f"[{type(self).__name__}] {text}", flush=True)  # noqa: T201

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from robustfit._utils.row_splits import stratified_order
 from robustfit._utils.torch_bridge import stage_generator
 
 __all__ = ["Rows", "choose_rows"]
@@ -61,7 +62,7 @@ def choose_rows(y, n_support, n_targets, validation_fraction, seed):
             f"n_support is {n_support}; expected at least one row for each of the "
             f"{n_classes} classes and no more than the {n} rows of X."
         )
-    order = _stratified_order(y, seed)
+    order = stratified_order(y, seed)
     n_validation = min(round(validation_fraction * n), _MOST_VALIDATION_ROWS)
     validation = np.sort(order[n - n_validation :])
     pool = order[n_support : n - n_validation]
@@ -69,14 +70,3 @@ def choose_rows(y, n_support, n_targets, validation_fraction, seed):
         pool = order[: n - n_validation]
     n_targets = min(n_targets, max(1, len(pool) // 2))
     return Rows(np.sort(order[:n_support]), validation, np.sort(pool), n_targets)
-
-
-def _stratified_order(y, seed):
-    """Return all rows in a random order in which every stretch has all classes."""
-    rng = np.random.default_rng(seed)
-    place = np.empty(len(y))
-    for label in np.unique(y):
-        rows = rng.permutation(np.flatnonzero(y == label))
-        place[rows] = (np.arange(len(rows)) + rng.random(len(rows))) / len(rows)
-        place[rows[0]] -= 1  # one row of each class comes first
-    return np.argsort(place, kind="stable")

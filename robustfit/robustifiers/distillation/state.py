@@ -28,7 +28,8 @@ class DistillationState:
     loss : float
         Outer loss of the last step.
     best_score : float
-    best_step : int
+    n_no_change : int
+        Validations since then.
     history : list of dict
         One record a validation.
     """
@@ -44,7 +45,7 @@ class DistillationState:
     n_done: int = 0
     loss: float = float("nan")
     best_score: float = -1.0
-    best_step: int = 0
+    n_no_change: int = 0
     history: list = field(default_factory=list)
 
     @classmethod
@@ -72,8 +73,9 @@ class DistillationState:
     def note(self, record, score):
         """Keep a validation's record, and the set if it is the best so far."""
         self.history.append(record)
+        self.n_no_change += 1
         if score > self.best_score:
-            self.best_score, self.best_step = score, self.n_done
+            self.best_score, self.n_no_change = score, 0
             self.best_x, self.best_y = self.x.clone(), self.y.clone()
 
     def pack(self, **more):

@@ -5,7 +5,7 @@ from numbers import Integral, Real
 import numpy as np
 
 from robustfit._utils.sklearn_private import Interval, StrOptions
-from robustfit._utils.torch_bridge import draw_seed, to_array
+from robustfit._utils.torch_bridge import to_array
 from robustfit.attacks.gradient import EveryStepPGD
 from robustfit.robustifiers.chunked_rewriter import ChunkedRewriter
 from robustfit.sklearn_to_torch.torch_classifier import as_torch
@@ -144,7 +144,7 @@ class AdversarialRelabeler(ChunkedRewriter):
         return True
 
     def _learn(self, X, y, image_shape, threat_model):
-        seed = draw_seed(self.random_state)
+        seed = self._open_fit(X, y)
         self._fit_source(X, y, image_shape, threat_model, seed)
         target = self._choose_targets(y, seed)
         columns = self._logits_columns()[target]

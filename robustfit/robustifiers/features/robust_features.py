@@ -6,11 +6,9 @@ import numpy as np
 import skorch
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
-from sklearn.utils.validation import check_is_fitted
 
-from robustfit._utils.image_validation import validate_images
 from robustfit._utils.sklearn_private import Interval, StrOptions
-from robustfit._utils.torch_bridge import draw_seed, to_tensor
+from robustfit._utils.torch_bridge import to_tensor
 from robustfit.classifiers.adversarial_training import AdversarialClassifier
 from robustfit.robustifiers.chunked_rewriter import ChunkedRewriter
 from robustfit.robustifiers.features.representation_inversion import (
@@ -45,7 +43,7 @@ class _FeatureExtractor(ChunkedRewriter):
     }
 
     def _learn(self, X, y, image_shape, threat_model):
-        self._seed = draw_seed(self.random_state)
+        self._seed = self._open_fit(X, y)
         self._fit_source(X, y, image_shape, threat_model, self._seed)
         self._check_layer(X)
         self._start_images = StartImages(self.start, X, self._seed)
@@ -76,12 +74,7 @@ class _FeatureExtractor(ChunkedRewriter):
             From the first of ``n_starts`` starts; the result for an image does not
             depend on the others.
         """
-        check_is_fitted(self)
-        threat_model = ThreatModel(self.norm, self.eps, self.clip_range)
-        X = validate_images(
-            self, X, threat_model=threat_model, image_shape=self.image_shape,
-            reset=False,
-        ).X  # fmt: skip
+        X = self.transform(X)  # checks it, changes nothing
         first = np.zeros(len(X), dtype=np.int64)
         return np.concatenate(
             [self._invert(X[rows], first[rows]) for rows in self._groups(len(X))]
@@ -161,8 +154,8 @@ class RobustFeatureExtractor(_FeatureExtractor):
     random_state : int, RandomState instance or None, default=None
         With an integer, the same bytes come out on the same machine.
     checkpoint : str, path or None, default=None
-        Folder for finished batches. A fit with the same integer ``random_state``,
-        parameters and data goes on from them.
+        Folder for finished batches. A fit with the same parameters and data goes on
+        from them.
     verbose : int, default=0
         1 prints a line for each group of batches. For a progress bar use
         ``set_callbacks(sklearn.callback.ProgressBar())``.

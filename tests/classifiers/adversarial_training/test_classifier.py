@@ -1,4 +1,5 @@
 import pickle
+import re
 
 import numpy as np
 import pytest
@@ -273,13 +274,13 @@ def test_early_stopping_keeps_the_best_weights(data):
         eps=0.1, n_steps=3, n_epochs=60, early_stopping=True, n_iter_no_change=2,
         validation_fraction=0.25, estimator=linear_net(lr=2.0), random_state=0,
     ).fit(X, y)  # fmt: skip
-    accuracy = [r["robust_validation_accuracy"] for r in model.history_]
-    assert model.history_[-1]["stopped"] == "robust validation accuracy"
+    accuracy = [r["robust_accuracy"] for r in model.history_]
+    assert model.history_[-1]["stopped"] == "robust accuracy"
     best = int(np.argmax(accuracy))
     assert len(accuracy) == best + 3
     again = clone(model).set_params(early_stopping=False, n_epochs=best + 1)
     assert n_weights_changed(model, again.fit(X, y))  # trained on more images
-    later = [r["validation_accuracy"] >= a for r, a in zip(model.history_, accuracy)]  # noqa: B905
+    later = [r["natural_accuracy"] >= a for r, a in zip(model.history_, accuracy)]  # noqa: B905
     assert all(later)
     assert model.eps_ == model.history_[best]["eps"]
 
@@ -498,7 +499,10 @@ def test_verbose_prints_a_line_an_epoch(data, capsys):
     AdversarialClassifier(eps=0.1, verbose=1, **FAST).fit(X[:50], y[:50])
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 2
-    assert "train_loss" in lines[0]
+    assert lines[1].startswith("[AdversarialClassifier] 2/2 epoch 1: stage 0, eps 0.1")
+    assert re.search(
+        r", train_loss \d.*, update_seconds [\d.e-]+ \(\d+\.\d s\)$", lines[1]
+    )
 
 
 def test_progress_bar(data):

@@ -5,7 +5,6 @@ import torch
 from robustfit import RobustDatasetLearner
 from robustfit._utils.torch_bridge import make_generator
 from robustfit.nets import default_classifier
-from robustfit.robustifiers.dataset_learning import disturbance_steps, plan
 from robustfit.robustifiers.dataset_learning.clear_rows import (
     judge_clarity,
     replace_unclear,
@@ -72,34 +71,6 @@ def test_the_set_tells_which_image_each_row_shows(digits):
         ])  # fmt: skip
 
     assert likeness(shown) > likeness(own) + 0.1
-
-
-@pytest.mark.parametrize(
-    ("parameters", "clears"),
-    [
-        ({"eps": 0.2}, True),
-        ({"eps": 0.1}, False),
-        ({"eps": 0.5, "norm": "l2"}, True),  # 0.18 of the range
-        ({"eps": 0.2, "norm": "l2"}, False),
-        ({"eps": 0.2, "protocol": "fine-tune"}, False),
-        ({"eps": 0.2, "soft_labels": True}, False),
-        ({"eps": 0.2, "unclear_fraction": 0.0}, False),
-        ({"protocol": "fine-tune", "unclear_fraction": 0.1}, True),
-    ],
-)
-def test_auto_clears_large_hard_sets_for_scratch(
-    digits, monkeypatch, parameters, clears
-):
-    X, y, _, _ = digits
-    monkeypatch.setattr(disturbance_steps, "LARGE_SET", 200)
-    monkeypatch.setattr(plan, "TEACHER_EPOCHS", (1, 1))
-    fitted = learner(**parameters).fit(X[:200], y[:200])
-    steps = [r["step"] for r in fitted.history_]
-    assert ("clear-rows" in steps) == clears
-    assert (fitted.source_indices_ != fitted.sample_indices_).any() == clears
-    if parameters == {"eps": 0.2}:
-        small = learner(**parameters).fit(X[:199], y[:199])
-        assert "clear-rows" not in [r["step"] for r in small.history_]
 
 
 def test_rows_that_play_show_the_same_images(digits):

@@ -16,20 +16,7 @@ from robustfit import (
 )
 from robustfit.exceptions import ImageShapeError, PixelRangeError, RewrittenRowsError
 from robustfit.nets import MLP, LeNet5, SmallCNN, default_classifier
-from robustfit.robustifiers.dataset_learning import (
-    disturbance,
-    disturbance_steps,
-    validation,
-)
 from robustfit.robustifiers.dataset_learning import learner as learner_module
-from robustfit.robustifiers.dataset_learning.disturbance import (
-    Disturbance,
-    default_disturbances,
-)
-from robustfit.robustifiers.dataset_learning.fictitious_play import perturb_towards
-from robustfit.robustifiers.dataset_learning.meta_gradient import META_GRADIENTS
-from robustfit.robustifiers.dataset_learning.row_selection import select_rows
-from robustfit.threat_model import ThreatModel
 
 PLAY = {"protocol": "fine-tune", "method": "fictitious-play"}
 
@@ -90,42 +77,25 @@ def test_same_seed_same_bytes_and_no_global_state(digits, protocol):
     assert (first != other).any()
 
 
-def test_scratch_search_uses_what_it_chose(digits):
+@pytest.mark.parametrize("protocol", ["scratch", "fine-tune"])
+def test_the_search_uses_what_it_chose(digits, protocol):
     X, y, _, _ = digits
-    learner = quick(n_candidates=3).fit(X, y)
+    learner = quick(n_candidates=3, method="disturbance", protocol=protocol).fit(X, y)
     judged = [r for r in learner.history_ if r["step"] == "disturbance-search"]
-    assert len(judged) == 3
-    winner, chosen = (
-        judged[disturbance_steps._best_candidate(judged)],
-        learner.history_[-1],
-    )
-    assert chosen["step"] == "disturb"
-    assert all(chosen[k] == winner[k] for k in ("amplitude", "contrast", "noise"))
-
-
-@pytest.mark.parametrize(
-    ("scores", "place"), [([1.0, 1.04, 1.03], 0), ([1.0, 1.2, 1.22], 1), ([0.5], 0)]
-)
-def test_a_later_candidate_has_to_win_clearly(scores, place):
-    judged = [{"natural_accuracy": 0.5, "robust_accuracy": s - 0.5} for s in scores]
-    assert disturbance_steps._best_candidate(judged) == place
-
-
-@pytest.mark.parametrize(("n_large", "amplitude"), [(201, 0.2), (200, 0.4)])
-def test_in_large_sets_the_strong_pattern_has_to_be_beaten(
-    digits, monkeypatch, n_large, amplitude
-):
-    X, y, _, _ = digits
-    monkeypatch.setattr(disturbance_steps, "LARGE_SET", n_large)
-    monkeypatch.setattr(disturbance_steps, "WINNING_MARGIN", 2)  # none is beaten
-    learner = quick(n_candidates=4, unclear_fraction=0).fit(X[:200], y[:200])
+    names = ("amplitude", "contrast", "noise", "mixed")
+    candidates = [{name: record[name] for name in names} for record in judged]
+    assert candidates == learner.recipe_["candidates"]
+    scores = [r["natural_accuracy"] + r["robust_accuracy"] for r in judged]
+    place = choose_place(scores, learner.recipe_["to_beat"])
     chosen = learner.history_[-1]
-    assert (chosen["amplitude"], chosen["noise"]) == (amplitude, 0)
+    assert chosen["step"] == "disturb"
+    assert {name: chosen[name] for name in names} == candidates[place]
 
 
-def test_large_sets_of_vectors_start_from_the_first_noise():
-    candidates = default_disturbances(ThreatModel(eps=0.1), (64,), (0, 1))
-    assert disturbance_steps._candidate_to_beat(candidates, 10**6) == 0
+def choose_place(scores, best):
+    for place, score in enumerate(scores):
+        best = place if score > scores[best] + 0.05 else best
+    return best
 
 
 def test_no_epochs_of_the_papers_algorithm_leave_the_set_as_it_is(digits):
@@ -135,39 +105,19 @@ def test_no_epochs_of_the_papers_algorithm_leave_the_set_as_it_is(digits):
     assert learner.history_ == []
 
 
-@pytest.mark.parametrize("amplitude", [0.2, 0.0])
-def test_every_second_row_plays_and_all_where_noise_is_best(
-    digits, monkeypatch, amplitude
-):
+@pytest.mark.parametrize("patterned", [True, False])
+def test_every_second_row_plays_and_all_where_noise_is_best(digits, patterned):
     X, y, _, _ = digits
-    candidates = [Disturbance(amplitude, 1.0, 0.1)]
-    monkeypatch.setattr(
-        disturbance_steps, "default_disturbances", lambda *args: candidates
-    )
-    learner = quick(protocol="fine-tune", n_rounds=2, n_candidates=1).fit(X, y)
+    X = X if patterned else X.reshape(len(X), -1)  # vectors are given noise alone
+    learner = quick(protocol="fine-tune", n_rounds=2).fit(X, y)
     steps = [r["step"] for r in learner.history_]
     assert steps == ["disturb", "fictitious-play", "fictitious-play"]
-    scratch = quick(n_candidates=1).fit(X, y)
+    scratch = quick().fit(X, y)
     assert [r["step"] for r in scratch.history_] == ["disturb"]
-    stays = (learner.X_robust_ == scratch.X_robust_).all((1, 2, 3))
-    assert stays[1::2].all() == (amplitude > 0)
+    stays = (learner.X_robust_ == scratch.X_robust_).reshape(len(X), -1).all(1)
+    assert stays[1::2].all() == patterned
     assert not stays[::2].any()
-    assert learner.history_[1]["n_playing"] == len(X) // (2 if amplitude else 1)
-
-
-@pytest.mark.parametrize("noise", [0.0, 0.1])
-def test_rows_that_play_carry_the_noise_of_the_others(digits, monkeypatch, noise):
-    X, y, _, _ = digits
-    candidates = [Disturbance(0.2, 1.0, noise, mixed=True)]
-    monkeypatch.setattr(
-        disturbance_steps, "default_disturbances", lambda *args: candidates
-    )
-    parameters = {"eps": 0.05, "norm": "linf", "radius_factor": 1.0, "n_rounds": 2}
-    learner = quick(**parameters, protocol="fine-tune").fit(X, y)
-    moved = (learner.X_robust_ - X)[::2]
-    assert (np.abs(moved).max() > 0.05 + 1e-6) == (noise > 0)
-    inside = (X[::2] > 0.3) & (X[::2] < 0.7)  # hardly ever clipped
-    assert noise <= moved[inside].std() < np.hypot(noise, 0.05)
+    assert learner.history_[1]["n_rows"] == len(X) // (2 if patterned else 1)
 
 
 def test_the_radius_of_play_is_the_users(digits):
@@ -181,33 +131,16 @@ def test_the_radius_of_play_is_the_users(digits):
         quick(radius_factor=0.0).fit(X, y)
 
 
-@pytest.mark.parametrize(
-    ("eps", "norm", "amplitude", "factor"),
-    [
-        (0.1, "linf", 0.2, 2.25),
-        (0.1, "linf", 0.0, 1.5),
-        (0.2, "linf", 0.2, 1.5),
-        (0.2, "l2", 0.2, 2.25),
-        (0.5, "l2", 0.2, 1.131),  # 0.2 of the range, times the root of 64 / 8 values
-        (1.0, "l2", 0.2, 1.0),
-        (0.4, "linf", 0.2, 1.0),
-    ],
-)
-def test_rows_that_play_reach_as_far_as_their_budget_lets_them(
-    digits, monkeypatch, eps, norm, amplitude, factor
-):
+def test_what_auto_chose_is_what_is_learned(digits):
     X, y, _, _ = digits
     X, y = X[:100], y[:100]
-    candidates = [Disturbance(amplitude, 1.0, 0.1)]
-    monkeypatch.setattr(
-        disturbance_steps, "default_disturbances", lambda *args: candidates
-    )
-    parameters = {"eps": eps, "norm": norm, "protocol": "fine-tune", "n_rounds": 2}
+    parameters = {"eps": 0.15, "protocol": "fine-tune", "n_rounds": 2}
     auto = quick(**parameters).fit(X, y)
-    told = quick(**parameters, radius_factor=factor).fit(X, y).X_robust_
+    factor = auto.recipe_["play"]["beside_patterns"]["radius_factor"]
+    assert factor == auto.history_[-1]["radius_factor"] == 2.0
+    same = quick(**parameters, radius_factor=factor).fit(X, y).X_robust_
     other = quick(**parameters, radius_factor=factor + 0.25).fit(X, y).X_robust_
-    assert auto.X_robust_.tobytes() == told.tobytes() != other.tobytes()
-    assert auto.history_[-1]["radius_factor"] == factor
+    assert auto.X_robust_.tobytes() == same.tobytes() != other.tobytes()
 
 
 def test_candidates_are_judged_by_the_training_they_are_for(digits):
@@ -310,111 +243,6 @@ class BatchNormNet(nn.Module):
 # --- held-out rows, several nets ------------------------------------------------------
 
 
-def test_history_tells_losses_accuracies_and_seconds(digits):
-    X, y, _, _ = digits
-    learner = quick(**PLAY, n_rounds=5, n_meta_epochs=1,
-                    validation_fraction=0.2).fit(X, y)  # fmt: skip
-    steps = [r["step"] for r in learner.history_]
-    assert steps == [
-        *["fictitious-play"] * 4, "validate", "fictitious-play",
-        "meta-gradient", "validate", "keep-best",
-    ]  # fmt: skip
-    for record in learner.history_:
-        assert record["seconds"] >= record.get("seconds_train", 0) >= 0
-        if record["step"] == "fictitious-play":
-            parts = record["seconds_perturb"] + record["seconds_train"]
-            assert parts == pytest.approx(record["seconds"], rel=0.2, abs=0.05)
-        if record["step"] in ("validate", "meta-gradient"):
-            assert record["outer_loss"] > 0
-        if record["step"] == "validate":
-            assert 0 <= record["robust_accuracy"] <= record["natural_accuracy"] <= 1
-    scores = [r["robust_accuracy"] for r in learner.history_ if r["step"] == "validate"]
-    assert learner.history_[-1]["robust_accuracy"] == max(scores)
-
-
-def test_held_out_rows_are_not_in_the_set(digits):
-    X, y, _, _ = digits
-    learner = quick(**PLAY, n_rounds=1, validation_fraction=0.25)
-    learner.fit(X, y)
-    assert len(learner.X_robust_) == pytest.approx(300, abs=10)
-    np.testing.assert_array_equal(y[learner.sample_indices_], learner.y_robust_)
-    assert len(set(learner.sample_indices_)) == len(learner.X_robust_)
-    with pytest.raises(RewrittenRowsError, match="RobustifiedClassifier"):
-        clone(learner).fit_transform(X, y)
-    rows = select_rows(y, 0, 0.5, 0.25)
-    assert not set(rows.held_out) & set(rows.kept)
-    assert set(rows.learned) < set(rows.kept)
-    np.testing.assert_array_equal(select_rows(np.arange(5), 0, 1, 0.9).kept, range(5))
-
-
-def test_measured_robustness_by_hand():
-    # Logits (4x, 0): class 0 for x > 0. A budget of 0.2 fools the row at 0.1 only.
-    net = nn.Sequential(nn.Linear(1, 2, bias=False), nn.Dropout(0.5))
-    net[0].weight.data = torch.tensor([[4.0], [0.0]])
-    X, y = np.float32([[0.1], [0.5], [-0.5], [0.9]]), np.array([0, 0, 1, 1])
-    threat_model = ThreatModel("linf", 0.2, None)
-    measured = validation.measure_robustness(net.train(), X, y, threat_model)
-    assert net.training
-    assert measured["natural_accuracy"] == 0.75
-    assert measured["robust_accuracy"] == 0.5
-    x_adv = np.array([-0.1, 0.3, -0.3, 0.9])  # the last one is wrong already
-    logit = np.array([4.0, 4.0, -4.0, -4.0]) * x_adv
-    expected = np.log1p(np.exp(-logit)).mean()
-    assert measured["outer_loss"] == pytest.approx(expected, rel=0.1)
-
-
-@pytest.mark.parametrize("n_iter_no_change", [None, 1, 2])
-def test_stops_and_keeps_the_best_set(digits, monkeypatch, n_iter_no_change):
-    X, y, _, _ = digits
-    sets = []
-
-    def scripted(self, theta_0, x_robust, generator):
-        sets.append(x_robust.numpy().copy())
-        score = [0.1, 0.5, 0.4, 0.2, 0.3][len(sets) - 1]
-        return {"robust_accuracy": score, "seconds_train": 0.0}
-
-    monkeypatch.setattr(validation.Validation, "_train_and_attack", scripted)
-    learner = quick(method="paper", n_meta_epochs=5, validation_fraction=0.2,
-                    n_iter_no_change=n_iter_no_change)  # fmt: skip
-    learner.fit(X[:50], y[:50])
-    assert len(sets) == (5 if n_iter_no_change is None else 2 + n_iter_no_change)
-    np.testing.assert_array_equal(learner.X_robust_, sets[1])
-
-
-def test_a_stopped_fit_resumes_as_stopped(digits, tmp_path, monkeypatch, fail_at):
-    X, y, _, _ = digits
-    scores = iter([0.3, 0.2, 0.1])
-    monkeypatch.setattr(
-        validation.Validation,
-        "_train_and_attack",
-        lambda *a: {"robust_accuracy": next(scores), "seconds_train": 0.0},
-    )
-    learner = quick(method="paper", n_meta_epochs=9, validation_fraction=0.2,
-                    n_iter_no_change=1, checkpoint=tmp_path)  # fmt: skip
-    # before the best set is put back
-    with fail_at(4, Interrupt()), pytest.raises(Interrupt):
-        learner.fit(X[:50], y[:50])
-    resumed = clone(learner).fit(X[:50], y[:50])
-    assert [r["step"] for r in resumed.history_][4:] == ["keep-best"]
-    assert (resumed.X_robust_ != learner.X_robust_).any()
-
-
-def test_scratch_judges_on_the_held_out_rows(digits, monkeypatch):
-    X, y, _, _ = digits
-    seen = []
-    original = disturbance_steps.measure_robustness
-
-    def watch(classifier, X, y, threat_model):
-        seen.append(X)
-        return original(classifier, X, y, threat_model)
-
-    monkeypatch.setattr(disturbance_steps, "measure_robustness", watch)
-    learner = quick(n_candidates=2, validation_fraction=0.2).fit(X, y)
-    held_out = np.setdiff1d(np.arange(len(X)), learner.sample_indices_)
-    assert len(seen) == 2
-    np.testing.assert_array_equal(seen[0], X[held_out])
-
-
 def test_several_initialisations_take_turns(digits, tmp_path):
     X, y, _, _ = digits
     X, y = X[:120], y[:120]
@@ -431,42 +259,6 @@ def test_several_initialisations_take_turns(digits, tmp_path):
     assert all((a == b).all() for a, b in zip(*weights, strict=True))  # theta_0
     resumed = clone(two).fit(X, y)  # nothing is left to do
     assert resumed.X_robust_.tobytes() == two.X_robust_.tobytes()
-
-
-class Interrupt(Exception):
-    pass
-
-
-@pytest.mark.parametrize("parameters", [{}, {"protocol": "fine-tune"}, PLAY])
-def test_resumes_where_it_stopped_with_the_same_bytes(
-    digits, tmp_path, fail_at, parameters
-):
-    X, y, _, _ = digits
-    X, y = X[:120], y[:120]
-    expected = quick(**parameters, n_candidates=2).fit(X, y)
-    learner = quick(**parameters, n_candidates=2, checkpoint=str(tmp_path))
-    with fail_at(2, KeyboardInterrupt()), pytest.raises(KeyboardInterrupt):
-        learner.fit(X, y)
-    assert len(learner.history_) == 2
-    assert learner.X_robust_.shape == X.shape  # the last good state is kept
-    resumed = clone(learner).fit(X, y)
-    assert resumed.X_robust_.tobytes() == expected.X_robust_.tobytes()
-    assert resumed.history_[:2] == learner.history_  # not learned again
-    with np.load(next(tmp_path.glob("*.npz"))) as saved:
-        has_player = any(name.startswith("player/") for name in saved.files)
-    assert has_player == ("protocol" in parameters)  # else it would be theta_0 again
-    other_data = clone(learner).fit(X[::-1], y[::-1])
-    assert other_data.history_[0] != learner.history_[0]
-    assert not list(tmp_path.glob("*.tmp"))
-
-
-def test_resumes_without_a_seed(digits, tmp_path, fail_at):
-    X, y, _, _ = digits
-    learner = quick(random_state=None, **PLAY, checkpoint=tmp_path)
-    with fail_at(1, Interrupt()), pytest.raises(Interrupt):
-        learner.fit(X[:100], y[:100])
-    resumed = clone(learner).fit(X[:100], y[:100])
-    assert resumed.history_[0] == learner.history_[0]
 
 
 def test_progress_bar_and_verbose(digits, capsys):
@@ -564,128 +356,6 @@ def test_read_only_input_is_left_alone(digits):
     before = X.tobytes()
     quick(**PLAY).fit(X, y[:50])
     assert X.tobytes() == before
-
-
-# --- the stages, each by itself -------------------------------------------------------
-
-
-def test_disturbance_by_hand(monkeypatch):
-    monkeypatch.setattr(disturbance, "draw_patterns", lambda x, g: torch.ones_like(x))
-    x = torch.tensor([0.0, 0.0, 1.0]).reshape(1, 1, 1, 3)
-    disturbed = Disturbance(0.4, 1.0).apply(x, (0, 1), None)
-    expected = torch.tensor([0.4, 0.4, 0.6]).reshape(1, 1, 1, 3)
-    torch.testing.assert_close(disturbed, expected)
-
-
-def test_a_mixed_row_has_the_pattern_or_the_noise(monkeypatch):
-    monkeypatch.setattr(disturbance, "draw_patterns", lambda x, g: torch.ones_like(x))
-    x = torch.zeros(400, 1, 5, 5)
-    generator = torch.Generator().manual_seed(0)
-    mixed = Disturbance(0.4, 1.0, 0.1, mixed=True).apply(x, (0, 1), generator)
-    patterned = (mixed == 0.4).all((1, 2, 3))
-    assert 160 < patterned.sum() < 240
-    assert abs(mixed[~patterned].mean()) < 0.01  # no pattern
-    assert mixed[~patterned].std() == pytest.approx(0.1, rel=0.05)
-    grey = Disturbance(0.4, 0.5, 0.1, mixed=True)
-    vectors = grey.apply(torch.eye(2), (0, 1), generator)
-    assert vectors.shape == (2, 2)
-
-
-def test_contrast_shrinks_towards_the_background():
-    x = torch.tensor([[2.0, 2.0, 2.0, 4.0]])
-    half = Disturbance(0.0, 0.5).apply(x, (0, 4), None)
-    torch.testing.assert_close(half, torch.tensor([[2.0, 2.0, 2.0, 3.0]]))
-
-
-def test_background_and_object_stay_apart():
-    # The recipe for linf 0.2: what was dark ends at most at 0.26, bright at least 0.39.
-    x = (torch.rand(200, 1, 28, 28) > 0.8).float()
-    recipe = default_disturbances(ThreatModel("linf", 0.2), (1, 28, 28), (0, 1))[0]
-    generator = torch.Generator().manual_seed(0)
-    disturbed = recipe.apply(x, (0, 1), generator)
-    assert disturbed[x == 0].max() == pytest.approx(0.26)
-    assert disturbed[x == 1].min() == pytest.approx(0.39)
-
-
-@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 32, 32), (1, 5, 9)])
-def test_patterns_are_bounded_and_of_the_images_shape(shape):
-    x = torch.rand(20, *shape)
-    patterns = disturbance.draw_patterns(x, torch.Generator().manual_seed(0))
-    assert patterns.shape == x.shape
-    assert 0 <= patterns.min() < patterns.max() <= 1
-
-
-def test_disturbance_says_nothing_about_the_label(digits):
-    X, y, _, _ = digits
-    x = torch.tensor(X)
-    generator = torch.Generator().manual_seed(0)
-    change = (
-        (Disturbance(0.4, 1.0).apply(x, (0, 1), generator) - x).abs().sum((1, 2, 3))
-    )
-    by_class = torch.stack([change[torch.tensor(y == c)].mean() for c in range(10)])
-    assert by_class.std() < 0.25 * by_class.mean()
-
-
-def test_disturbances_grow_with_the_budget():
-    for shape in ((1, 8, 8), (20,)):
-        small, large = (
-            default_disturbances(ThreatModel(eps=e), shape, (0, 1)) for e in (0.02, 0.1)
-        )
-        assert max(c.noise for c in small) < max(c.noise for c in large)
-        assert any(c.amplitude == 0 and c.contrast == 1 for c in small[:3])
-
-
-def test_l2_mixes_patterns_and_noise():
-    given = ThreatModel("l2", 2.0), (1, 28, 28), (0, 1)
-    candidates = default_disturbances(*given)
-    mixed = [c for c in candidates if c.mixed]
-    assert len(mixed) == 1
-    assert not any(c.mixed for c in default_disturbances(ThreatModel(), *given[1:]))
-    assert mixed[0].noise == pytest.approx(2 * 2.0 / np.sqrt(784 / 8))
-    beaten = disturbance_steps._candidate_to_beat(candidates, 20_000)
-    assert candidates[beaten] == mixed[0]  # as strong a pattern as the mildest has
-    assert disturbance_steps._candidate_to_beat(candidates, 400) == 0
-
-
-def test_perturbation_reaches_its_target_within_the_ball():
-    torch.manual_seed(0)
-    net = nn.Linear(20, 4)
-    x, target = torch.rand(30, 20), torch.randint(4, (30,))
-    threat_model = ThreatModel("linf", 0.5)
-    x_new = perturb_towards(net, x, target, threat_model, n_steps=8)
-    threat_model.check_perturbation(x_new, x)
-    before = (net(x).argmax(1) == target).float().mean()
-    assert (net(x_new).argmax(1) == target).float().mean() > before + 0.3
-
-
-@pytest.mark.parametrize("n_unrolled", [1, 2])
-def test_meta_gradients_agree_with_each_other_and_with_brute_force(n_unrolled):
-    torch.manual_seed(0)
-    net = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 3)).double()
-    x, y = torch.rand(5, 6).double(), torch.randint(3, (5,))
-    x_adv = (x + 0.1 * torch.randn(5, 6)).double()
-    theta = {k: v.detach() for k, v in net.named_parameters()}
-    gradients = {
-        name: function(
-            net, theta, x, y, lambda trained: x_adv, t=0.1, n_unrolled=n_unrolled
-        )
-        for name, function in META_GRADIENTS.items()
-    }
-    exact, loss = gradients["exact"]
-    approximate, same_loss = gradients["finite-difference"]
-    assert loss == pytest.approx(same_loss)
-    torch.testing.assert_close(exact, approximate, rtol=1e-2, atol=1e-6)
-
-    def outer_loss(x_rob):
-        _, value = META_GRADIENTS["exact"](
-            net, theta, x_rob, y, lambda trained: x_adv, t=0.1, n_unrolled=n_unrolled
-        )
-        return value
-
-    step = torch.zeros_like(x)
-    step[2, 3] = 1e-5
-    brute = (outer_loss(x + step) - outer_loss(x - step)) / 2e-5
-    assert float(exact[2, 3]) == pytest.approx(brute, rel=1e-3)
 
 
 # --- what it is for -------------------------------------------------------------------

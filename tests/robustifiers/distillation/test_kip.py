@@ -284,7 +284,7 @@ def test_learns_robustness_that_autoattack_confirms(digits, norm):
     )  # fmt: skip
     assert after > before + (0.1 if norm == "linf" else 0)
     first, last = distiller.history_[0], distiller.history_[-1]
-    assert last["robust"] > first["robust"] + 0.1
+    assert last["robust_accuracy"] > first["robust_accuracy"] + 0.1
 
 
 def test_kip_improves_natural_accuracy_and_not_robustness(digits):
@@ -317,7 +317,7 @@ def test_every_option_runs(digits, parameters):
     X, y, _, _ = digits
     distiller = quick(n_support=30, **parameters).fit(X, y)
     assert np.isfinite(distiller.X_robust_).all()
-    assert np.isfinite(distiller.history_[-1]["loss"])
+    assert np.isfinite(distiller.history_[-1]["outer_loss"])
 
 
 def test_clean_weight_one_is_kip(digits):
@@ -411,7 +411,7 @@ def test_stops_early_and_returns_the_best(digits, monkeypatch):
     X, y, _, _ = digits
     scores = iter([0.1, 0.5, 0.4, 0.3, 0.2, 0.1])
     monkeypatch.setattr(AdvKIPDistiller, "_score", lambda self, record: next(scores))
-    distiller = quick(n_outer_steps=10, patience=4, n_support=30).fit(X, y)
+    distiller = quick(n_outer_steps=10, n_iter_no_change=2, n_support=30).fit(X, y)
     assert distiller.n_outer_steps_ == 6  # best at 2, nothing better at 4 and 6
     monkeypatch.undo()
     best = quick(n_outer_steps=2, n_support=30, validation_fraction=0.1)
@@ -433,7 +433,8 @@ def test_verbose_says_what_it_needs(digits, capsys):
     quick(n_support=30, verbose=1).fit(X, y)
     printed = capsys.readouterr().out
     assert "needs 0.0 GiB" in printed
-    assert "robust" in printed
+    assert "[AdvKIPDistiller] 4/4 validation: outer_loss 0." in printed
+    assert ", robust_accuracy 0." in printed
 
 
 # the verdict on itself

@@ -1,3 +1,5 @@
+import pickle
+
 import numpy as np
 import pytest
 import torch
@@ -256,9 +258,23 @@ def test_a_fit_goes_on_where_it_was_interrupted(extractor, small_digits, tmp_pat
     assert np.array_equal(extractor.y_robust_, y[:40])
     assert np.array_equal(extractor.sample_indices_, np.arange(40))
     del extractor._run
-    assert len(list(tmp_path.glob("*.npz"))) == 2
+    assert len(list(tmp_path.glob("*.npz"))) == 1 + 2  # the seed, two chunks
     assert np.array_equal(extractor.fit_transform(X, y), expected)
-    assert len(list(tmp_path.glob("*.npz"))) == 3
+    assert len(list(tmp_path.glob("*.npz"))) == 1 + 3
+
+
+def test_a_fitted_net_is_known_again_by_its_weights(fitted_net, small_digits, tmp_path):
+    X, y, _ = small_digits
+    copied = pickle.loads(pickle.dumps(fitted_net))
+    copied.module_.train()
+    other = default_classifier((1, 8, 8), 10, max_epochs=1).fit(X, y)
+    seeds = [
+        RobustFeatureExtractor(estimator=net, n_steps=1, checkpoint=tmp_path)
+        .fit(X, y)
+        ._seed
+        for net in (fitted_net, copied, other)
+    ]
+    assert seeds[0] == seeds[1] != seeds[2]
 
 
 def test_verbose_says_how_far_it_is(extractor, small_digits, capsys):
