@@ -107,15 +107,16 @@ class _FlatInputs(torch.nn.Module):
         super().__init__()
         classifier = as_torch(estimator)
         self.module = classifier.module
-        own = classifier.classes
-        self.columns = own if classes is None else np.searchsorted(classes, own)
+        own = np.asarray(classifier.classes)
+        columns = own if classes is None else np.searchsorted(classes, own)
+        self.columns = torch.as_tensor(columns.astype(int))
         n_columns = len(own) if classes is None else len(classes)
-        self.n_columns = max(n_columns, int(np.max(self.columns)) + 1)
+        self.n_columns = max(n_columns, int(self.columns.max()) + 1)
 
     def forward(self, x):
         values = self.module(x.flatten(1))
         logits = values.new_full((len(x), self.n_columns), -1e4)
-        logits[:, torch.as_tensor(self.columns.astype(int))] = values
+        logits[:, self.columns] = values
         return logits
 
 
