@@ -3,7 +3,10 @@
 Labels are -1 and 1, as in the papers. :mod:`robustfit.theory` holds the closed forms.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy import stats
 from sklearn.utils import check_random_state
 
@@ -25,8 +28,13 @@ __all__ = [
 
 
 def make_robust_features(
-    n_samples=100, n_weak=100, *, p=0.95, mu=None, random_state=None
-):
+    n_samples: int = 100,
+    n_weak: int = 100,
+    *,
+    p: float = 0.95,
+    mu: float | None = None,
+    random_state: int | np.random.RandomState | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
     """Draw one robust feature and many weak ones that are not robust.
 
     The first feature is the label with probability ``p`` and its opposite otherwise;
@@ -88,8 +96,12 @@ def make_robust_features(
 
 
 def make_general_robust_features(
-    n_samples=100, distributions=(), *, p=0.95, random_state=None
-):
+    n_samples: int = 100,
+    distributions: Sequence = (),
+    *,
+    p: float = 0.95,
+    random_state: int | np.random.RandomState | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
     """Draw one robust feature and weak ones of distributions of your choice.
 
     Feature i + 1 is ``y * z`` with z drawn from ``distributions[i]``.
@@ -147,8 +159,12 @@ def make_general_robust_features(
 
 
 def make_optimal_robust_features(
-    n_samples=100, n_weak=100, *, p=0.95, random_state=None
-):
+    n_samples: int = 100,
+    n_weak: int = 100,
+    *,
+    p: float = 0.95,
+    random_state: int | np.random.RandomState | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
     """Draw from the robust dataset of :func:`make_robust_features`, D* of Theorem 3.
 
     The robust feature is kept, the weak ones are the constant 1: nothing is left for
@@ -184,8 +200,13 @@ def make_optimal_robust_features(
     return np.column_stack([strong, np.ones((len(y), n_weak))]), y
 
 
-def make_gaussian_classes(n_samples=100, mean=(1.0, 1.0), *, covariance=None,
-                          random_state=None):  # fmt: skip
+def make_gaussian_classes(
+    n_samples: int = 100,
+    mean: ArrayLike = (1.0, 1.0),
+    *,
+    covariance: ArrayLike | None = None,
+    random_state: int | np.random.RandomState | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
     """Draw two Gaussian classes N(y mean, covariance), y = -1 or 1 with equal odds.
 
     Parameters
@@ -232,8 +253,13 @@ def make_gaussian_classes(n_samples=100, mean=(1.0, 1.0), *, covariance=None,
 
 
 def make_bernoulli_classes(
-    n_samples=100, theta_pos=(1, 1, 1), *, theta_neg=None, t=0.3, random_state=None
-):
+    n_samples: int = 100,
+    theta_pos: ArrayLike = (1, 1, 1),
+    *,
+    theta_neg: ArrayLike | None = None,
+    t: float = 0.3,
+    random_state: int | np.random.RandomState | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
     """Draw two classes of sign vectors, each a noisy copy of its prototype.
 
     Each feature of class y keeps the sign of the prototype of y with probability

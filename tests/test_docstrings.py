@@ -178,3 +178,12 @@ def test_the_reference_lists_every_public_name():
     short = {name.split(".")[-1] for name in listed}
     missing = {name for name in PUBLIC if name.split(".")[-1] not in short}
     assert not missing
+
+
+@pytest.mark.parametrize(
+    "name", [n for n, f in PUBLIC.items() if inspect.isfunction(f)]
+)
+def test_functions_have_types(name):
+    function = inspect.unwrap(PUBLIC[name])
+    expected = {*inspect.signature(function).parameters, "return"}
+    assert set(inspect.get_annotations(function)) >= expected

@@ -1,9 +1,11 @@
 """Robust accuracy at every budget, from one pass of minimal-distance attacks."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 
 from robustfit._utils.argument_checks import check_count
 from robustfit._utils.torch_bridge import batch_slices, to_array, to_tensor
@@ -73,16 +75,16 @@ class SecurityCurve:
 
 
 def minimal_distances(
-    estimator,
-    X,
-    y,
+    estimator: Any,
+    X: ArrayLike,
+    y: ArrayLike,
     *,
-    norm="linf",
-    clip_range=(0.0, 1.0),
-    n_steps=100,
-    n_targets=9,
-    batch_size=128,
-):
+    norm: str = "linf",
+    clip_range: tuple[float, float] | None = (0.0, 1.0),
+    n_steps: int = 100,
+    n_targets: int = 9,
+    batch_size: int = 128,
+) -> np.ndarray:
     """Return the length of the shortest perturbation found for each sample.
 
     Parameters
@@ -145,18 +147,18 @@ def _distances(attack, classifier, X, y, threat_model):
 
 
 def security_curve(
-    estimator,
-    X,
-    y,
+    estimator: Any,
+    X: ArrayLike,
+    y: ArrayLike,
     *,
-    eps=None,
-    norm="linf",
-    clip_range=(0.0, 1.0),
-    n_steps=100,
-    n_targets=9,
-    batch_size=128,
-    confirm=True,
-):
+    eps: ArrayLike | None = None,
+    norm: str = "linf",
+    clip_range: tuple[float, float] | None = (0.0, 1.0),
+    n_steps: int = 100,
+    n_targets: int = 9,
+    batch_size: int = 128,
+    confirm: bool = True,
+) -> SecurityCurve:
     """Return the robust accuracy at many budgets for the price of about one attack.
 
     Parameters

@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 from html import escape
+from typing import Any
+
+from numpy.typing import ArrayLike
 
 from robustfit._utils.argument_checks import check_count
 from robustfit.evaluation.masking_checks import CHECKS, Evidence
@@ -105,22 +108,22 @@ class GradientMaskingReport:
 
 
 def check_gradient_masking(
-    estimator,
-    X,
-    y,
+    estimator: Any,
+    X: ArrayLike,
+    y: ArrayLike,
     *,
-    eps=8 / 255,
-    norm="linf",
-    clip_range=(0.0, 1.0),
-    surrogate=None,
-    baseline=None,
-    tolerance=0.05,
-    n_steps=40,
-    n_queries=500,
-    batch_size=128,
-    n_jobs=None,
-    random_state=0,
-):
+    eps: float = 8 / 255,
+    norm: str = "linf",
+    clip_range: tuple[float, float] | None = (0.0, 1.0),
+    surrogate: Any = None,
+    baseline: Any = None,
+    tolerance: float = 0.05,
+    n_steps: int = 40,
+    n_queries: int = 500,
+    batch_size: int = 128,
+    n_jobs: int | None = None,
+    random_state: int = 0,
+) -> GradientMaskingReport:
     """Look for signs that a model's robustness is that of its gradients only.
 
     Parameters

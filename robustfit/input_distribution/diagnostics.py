@@ -9,6 +9,7 @@ from numbers import Real
 import numpy as np
 import sklearn
 import torch
+from numpy.typing import ArrayLike
 from sklearn.utils import gen_batches
 from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import check_array, check_X_y
@@ -26,14 +27,14 @@ __all__ = [
 
 
 def inter_class_distance(
-    X,
-    y,
+    X: ArrayLike,
+    y: ArrayLike,
     *,
-    neighbor_fraction=0.1,
-    sample_fraction=0.1,
-    average="macro",
-    n_jobs=None,
-):
+    neighbor_fraction: float = 0.1,
+    sample_fraction: float = 0.1,
+    average: str | None = "macro",
+    n_jobs: int | None = None,
+) -> float | np.ndarray:
     """Return how far the classes are from each other in l2 distance.
 
     The margin of a sample is its average distance to the ``neighbor_fraction`` nearest
@@ -137,7 +138,13 @@ def _check_fraction(name, value):
         raise ValueError(f"{name} is {value!r}; expected a number in (0, 1].")
 
 
-def perturbable_volume(X, eps=8 / 255, *, clip_range=(0.0, 1.0), average=True):
+def perturbable_volume(
+    X: ArrayLike,
+    eps: float = 8 / 255,
+    *,
+    clip_range: tuple[float, float] | None = (0.0, 1.0),
+    average: bool = True,
+) -> float | np.ndarray:
     """Return the volume, in bits, of what a linf adversary may turn an image into.
 
     The binary logarithm of the volume of the box of half side ``eps`` around the
@@ -192,7 +199,9 @@ def perturbable_volume(X, eps=8 / 255, *, clip_range=(0.0, 1.0), average=True):
     return float(volumes.mean()) if average else volumes
 
 
-def pixel_histogram(X, *, bins=32, clip_range=(0.0, 1.0)):
+def pixel_histogram(
+    X: ArrayLike, *, bins: int = 32, clip_range: tuple[float, float] = (0.0, 1.0)
+) -> tuple[np.ndarray, np.ndarray]:
     """Return which share of all pixels falls into each part of their range.
 
     Parameters

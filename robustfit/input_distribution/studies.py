@@ -5,12 +5,16 @@ scores that its Display draws. They are the experiments of "On the Sensitivity o
 Adversarial Robustness to Input Data Distributions" (Ding et al., 2019).
 """
 
+from collections.abc import Callable, Mapping, Sequence
 from numbers import Integral, Real
+from typing import Any
 
+import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.base import clone
 from sklearn.model_selection import check_cv
 from sklearn.pipeline import make_pipeline
-from sklearn.utils import check_random_state
+from sklearn.utils import Bunch, check_random_state
 
 from robustfit._utils.torch_bridge import draw_seed
 from robustfit.input_distribution.study_runner import run_study
@@ -23,18 +27,18 @@ __all__ = [
 
 
 def robustness_by_transform(
-    estimator,
-    transforms,
-    X,
-    y,
+    estimator: Any,
+    transforms: Mapping[str, Any],
+    X: ArrayLike,
+    y: ArrayLike,
     *,
-    attack_space="transformed",
-    scoring=None,
-    cv=None,
-    n_jobs=None,
-    return_train_score=False,
-    random_state=0,
-):
+    attack_space: str = "transformed",
+    scoring: Callable | str | None = None,
+    cv: Any = None,
+    n_jobs: int | None = None,
+    return_train_score: bool = False,
+    random_state: int | np.random.RandomState | None = 0,
+) -> Bunch:
     """Train and attack an estimator on several variants of a data set.
 
     Parameters
@@ -122,18 +126,18 @@ def robustness_by_transform(
 
 
 def robustness_by_width(
-    estimator,
-    X,
-    y,
+    estimator: Any,
+    X: ArrayLike,
+    y: ArrayLike,
     *,
-    widths=(0.125, 0.25, 0.5, 1, 2, 4),
-    param_name="module__widen_factor",
-    scoring=None,
-    cv=None,
-    n_jobs=None,
-    return_train_score=False,
-    random_state=0,
-):
+    widths: Sequence[float] = (0.125, 0.25, 0.5, 1, 2, 4),
+    param_name: str = "module__widen_factor",
+    scoring: Callable | str | None = None,
+    cv: Any = None,
+    n_jobs: int | None = None,
+    return_train_score: bool = False,
+    random_state: int | np.random.RandomState | None = 0,
+) -> Bunch:
     """Train and attack nets of several widths on one data set.
 
     Parameters
@@ -192,17 +196,17 @@ def robustness_by_width(
 
 
 def robustness_by_training_size(
-    estimator,
-    X,
-    y,
+    estimator: Any,
+    X: ArrayLike,
+    y: ArrayLike,
     *,
-    train_sizes=(0.1, 0.33, 0.55, 0.78, 1.0),
-    scoring=None,
-    cv=None,
-    n_jobs=None,
-    return_train_score=False,
-    random_state=0,
-):
+    train_sizes: Sequence | float = (0.1, 0.33, 0.55, 0.78, 1.0),
+    scoring: Callable | str | None = None,
+    cv: Any = None,
+    n_jobs: int | None = None,
+    return_train_score: bool = False,
+    random_state: int | np.random.RandomState | None = 0,
+) -> Bunch:
     """Train an estimator on more and more rows and attack it.
 
     ``sklearn.model_selection.learning_curve`` with several scores from one fit and one

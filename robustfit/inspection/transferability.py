@@ -1,8 +1,11 @@
 """How often adversarial examples of one estimator fool another."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from robustfit._utils.torch_bridge import to_array
 from robustfit.attacks.gradient import EveryStepPGD
@@ -84,22 +87,22 @@ class Transferability:
 
 
 def transferability_matrix(
-    estimators,
-    X,
-    y,
+    estimators: Mapping[str, Any] | list,
+    X: ArrayLike,
+    y: ArrayLike,
     *,
-    targets=None,
-    attack="pgd",
-    eps=8 / 255,
-    norm="linf",
-    clip_range=(0.0, 1.0),
-    n_steps=40,
-    step_size=None,
-    batch_size=128,
-    n_jobs=None,
-    random_state=0,
-    **attack_parameters,
-):
+    targets: dict | list | None = None,
+    attack: str | Callable = "pgd",
+    eps: float = 8 / 255,
+    norm: str = "linf",
+    clip_range: tuple[float, float] | None = (0.0, 1.0),
+    n_steps: int = 40,
+    step_size: float | None = None,
+    batch_size: int = 128,
+    n_jobs: int | None = None,
+    random_state: int | np.random.RandomState | None = 0,
+    **attack_parameters: Any,
+) -> Transferability:
     """Attack each estimator and try its adversarial examples on every other.
 
     Parameters

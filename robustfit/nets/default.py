@@ -1,6 +1,7 @@
 """The net that robustfit trains when none is given, and how it is trained."""
 
 import math
+from typing import Any
 
 import torch
 from skorch import NeuralNetClassifier
@@ -44,7 +45,9 @@ class CosineSchedule(Callback):
             group["lr"] = rate * factor
 
 
-def default_classifier(image_shape, n_classes, *, max_epochs=10, device="cpu"):
+def default_classifier(
+    image_shape: Any, n_classes: int, *, max_epochs: int = 10, device: str = "cpu"
+) -> NeuralNetClassifier:
     """Return an unfitted skorch net that suits inputs of shape ``image_shape``.
 
     Parameters

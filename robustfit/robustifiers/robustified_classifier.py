@@ -1,5 +1,7 @@
 """A robustifier and a classifier as one estimator, or as a sampler."""
 
+from typing import Any
+
 import numpy as np
 import skorch
 from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clone
@@ -268,7 +270,7 @@ def _(transformer: RobustSampler):
     return None  # a sampler acts on training data only
 
 
-def as_sampler(robustifier):
+def as_sampler(robustifier: Any) -> RobustSampler:
     """Return a robustifier as a sampler for imbalanced-learn's ``Pipeline``.
 
     Parameters

@@ -4,10 +4,13 @@ import json
 import os
 import zipfile
 import zlib
+from collections.abc import Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_array, check_consistent_length, column_or_1d
 
@@ -28,19 +31,19 @@ NO_DATE = (1980, 1, 1, 0, 0, 0)
 
 
 def save_robust_dataset(
-    path,
-    X,
-    y=None,
+    path: str | Path,
+    X: Any,
+    y: ArrayLike | None = None,
     *,
-    source=None,
-    measured=(),
-    license_note="not stated",
-    description="",
-    method=None,
-    threat_model=None,
-    image_shape=None,
-    classes=None,
-):
+    source: tuple | None = None,
+    measured: Sequence[dict] = (),
+    license_note: str = "not stated",
+    description: str = "",
+    method: str | None = None,
+    threat_model: ThreatModel | None = None,
+    image_shape: tuple[int, ...] | None = None,
+    classes: ArrayLike | None = None,
+) -> RobustDataset:
     """Save a learned set with a card, as one file without pickles.
 
     Parameters
@@ -150,7 +153,7 @@ def _as_dataset(arrays, classes, card):
     return RobustDataset(arrays["X"], arrays["y"], classes, card, **rows)
 
 
-def load_robust_dataset(path):
+def load_robust_dataset(path: str | Path) -> RobustDataset:
     """Load a set that :func:`save_robust_dataset` saved, and check it.
 
     Parameters

@@ -7,6 +7,7 @@ symmetry (Lemma 2) all weak features share one weight, so a classifier is the pa
 """
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.optimize import minimize
 from scipy.stats import norm
 from sklearn.svm import LinearSVC
@@ -22,7 +23,7 @@ __all__ = [
 ]
 
 
-def soft_svm(n_samples, reg=1e-3):
+def soft_svm(n_samples: int, reg: float = 1e-3) -> LinearSVC:
     """Return an unfitted linear SVM that minimises Eq. 4 on a sample of this size.
 
     The objective is ``mean(max(0, 1 - y w.x)) + reg * ||w||^2``, without intercept.
@@ -63,7 +64,7 @@ def soft_svm(n_samples, reg=1e-3):
     )
 
 
-def linear_accuracy(coef, mu, *, p, eps=0.0):
+def linear_accuracy(coef: ArrayLike, mu: float, *, p: float, eps: float = 0.0) -> float:
     """Return the accuracy of sign(coef . x) on Eq. 3 under an linf adversary.
 
     Parameters
@@ -113,7 +114,15 @@ def linear_accuracy(coef, mu, *, p, eps=0.0):
     return float(p * correct[0] + (1 - p) * correct[1])
 
 
-def robust_svm_loss(weights, n_weak, *, p, mu, eps=0.0, reg=1e-3):
+def robust_svm_loss(
+    weights: ArrayLike,
+    n_weak: int,
+    *,
+    p: float,
+    mu: float,
+    eps: float = 0.0,
+    reg: float = 1e-3,
+) -> float:
     """Return the population loss of Eq. 6 (Eq. 4 for ``eps=0``).
 
     Parameters
@@ -162,7 +171,9 @@ def _expected_hinge(margin, spread):
     return slack * norm.cdf(slack / spread) + spread * norm.pdf(slack / spread)
 
 
-def natural_svm_weights(n_weak, *, p, mu, reg=1e-3):
+def natural_svm_weights(
+    n_weak: int, *, p: float, mu: float, reg: float = 1e-3
+) -> np.ndarray:
     """Return what the soft SVM of Eq. 4 learns from Eq. 3, given infinite data.
 
     Parameters
@@ -205,7 +216,9 @@ def natural_svm_weights(n_weak, *, p, mu, reg=1e-3):
     return robust_svm_weights(n_weak, p=p, mu=mu, eps=0.0, reg=reg)
 
 
-def robust_svm_weights(n_weak, *, p, mu, eps, reg=1e-3):
+def robust_svm_weights(
+    n_weak: int, *, p: float, mu: float, eps: float, reg: float = 1e-3
+) -> np.ndarray:
     """Return the weights that minimise the robust loss of Eq. 6.
 
     What a classifier trained naturally on the best possible dataset has to be.

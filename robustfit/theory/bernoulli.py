@@ -6,6 +6,7 @@ in which the two prototypes differ matter, so everything is a function of ``k``
 """
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.stats import binom
 
 from robustfit._utils.argument_checks import (
@@ -25,7 +26,7 @@ __all__ = [
 ]
 
 
-def effective_dimension(theta_pos, theta_neg):
+def effective_dimension(theta_pos: ArrayLike, theta_neg: ArrayLike) -> int:
     """Return k, the number of features in which two prototypes differ.
 
     Parameters
@@ -53,7 +54,9 @@ def effective_dimension(theta_pos, theta_neg):
     return int((theta_pos != theta_neg).sum())
 
 
-def bernoulli_threshold_rule(X, theta_pos, *, theta_neg, threshold):
+def bernoulli_threshold_rule(
+    X: ArrayLike, theta_pos: ArrayLike, *, theta_neg: ArrayLike, threshold: int
+) -> np.ndarray:
     """Classify as 1 the rows with at most ``threshold`` signs against ``theta_pos``.
 
     Counted are effective features only. ``threshold = k // 2`` is the Bayes
@@ -99,7 +102,7 @@ def bernoulli_threshold_rule(X, theta_pos, *, theta_neg, threshold):
     return np.where(against <= threshold, 1, -1)
 
 
-def bernoulli_bayes_error(k, t):
+def bernoulli_bayes_error(k: int, t: float) -> float:
     """Return the error of the Bayes classifier.
 
     Parameters
@@ -130,7 +133,9 @@ def bernoulli_bayes_error(k, t):
     return float(below - tie / 2)
 
 
-def bernoulli_l0_error(k, threshold, *, t, eps):
+def bernoulli_l0_error(
+    k: int, threshold: ArrayLike, *, t: float, eps: float
+) -> float | np.ndarray:
     """Return the robust error of the threshold rule when ``eps`` signs may be flipped.
 
     Parameters
@@ -182,7 +187,7 @@ def bernoulli_l0_error(k, threshold, *, t, eps):
     return error if error.ndim else float(error)
 
 
-def bernoulli_best_threshold(k, t, *, eps):
+def bernoulli_best_threshold(k: int, t: float, *, eps: float) -> tuple[int, float]:
     """Return the best threshold under l0 attacks, and its robust error.
 
     Parameters
@@ -221,14 +226,14 @@ def bernoulli_best_threshold(k, t, *, eps):
     """
     k, t = _check_model(k, t)
     thresholds = np.arange(k + 1)
-    errors = bernoulli_l0_error(k, thresholds, t=t, eps=eps)
+    errors = np.asarray(bernoulli_l0_error(k, thresholds, t=t, eps=eps))
     best = errors.min()
     if best >= 0.5 - 1e-12:
         return k, 0.5
     return int(thresholds[errors <= best * (1 + 1e-9)][0]), float(best)
 
 
-def bernoulli_linf_error(k, t, *, eps):
+def bernoulli_linf_error(k: int, t: float, *, eps: float) -> float:
     """Return the least robust error under linf attacks.
 
     Parameters

@@ -24,7 +24,7 @@ __all__ = [
 ]
 
 
-def cube_expansion_bound(measure, eps, *, simple=False):
+def cube_expansion_bound(measure: float, eps: float, *, simple: bool = False) -> float:
     """Bound from below how much of the unit cube is within l2 distance eps of a set.
 
     Parameters
@@ -62,7 +62,9 @@ def cube_expansion_bound(measure, eps, *, simple=False):
     return float(norm.cdf(math.sqrt(2 * math.pi) * eps + norm.ppf(measure)))
 
 
-def ball_expansion_bound(measure, eps, *, n_features, simple=False):
+def ball_expansion_bound(
+    measure: float, eps: float, *, n_features: int, simple: bool = False
+) -> float:
     """Bound from below how much of the unit ball is within l2 distance eps of a set.
 
     Parameters
@@ -103,7 +105,9 @@ def ball_expansion_bound(measure, eps, *, n_features, simple=False):
     return max(measure, 1 - rest / measure)
 
 
-def vulnerable_fraction_bound(n_classes, eps, *, n_features=None):
+def vulnerable_fraction_bound(
+    n_classes: int, eps: float, *, n_features: int | None = None
+) -> float:
     """Bound from below the robust error of a classifier that makes no clean error.
 
     Of each class, the points that no perturbation of l2 norm eps takes out of the
@@ -146,7 +150,7 @@ def vulnerable_fraction_bound(n_classes, eps, *, n_features=None):
     return max(0.0, 1 - n_classes * (1 - reached))
 
 
-def single_feature_robust_error(eps):
+def single_feature_robust_error(eps: float) -> float:
     """Return the robust error of the Bayes classifier x_1 > 1/2 on the unit cube.
 
     Parameters
@@ -173,7 +177,7 @@ def single_feature_robust_error(eps):
     return min(1.0, 2 * check_number("eps", eps, low=0))
 
 
-def diagonal_split_robust_error(n_features, eps):
+def diagonal_split_robust_error(n_features: int, eps: float) -> float:
     """Return the robust error of the Bayes classifier sum(x) > d/2 on the unit cube.
 
     A point is lost when ``|sum(x) - d/2| <= d eps``; perturbed inputs may leave the
@@ -237,7 +241,7 @@ def _inside_by_inversion(n, distance):
     return min(max(float(2 / np.pi * value), 0.0), 1.0)
 
 
-def diagonal_split_robust_error_bound(n_features, eps):
+def diagonal_split_robust_error_bound(n_features: int, eps: float) -> float:
     """Bound :func:`diagonal_split_robust_error` from below by Chebyshev's inequality.
 
     Parameters

@@ -3,13 +3,16 @@
 import math
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from robustfit._utils.argument_checks import check_covariance, check_number
 
 __all__ = ["adversarial_likelihood_gap", "gaussian_worst_case_perturbation"]
 
 
-def gaussian_worst_case_perturbation(deviations, covariance, *, eps):
+def gaussian_worst_case_perturbation(
+    deviations: ArrayLike, covariance: ArrayLike, *, eps: float
+) -> np.ndarray:
     """Return the perturbations of norm eps that lower a Gaussian likelihood most.
 
     Parameters
@@ -76,7 +79,7 @@ def _multiplier_gaps(rotated, ratios, eps):
     return (ratios - 1) + np.exp((low + high) / 2)[:, None] * ratios
 
 
-def adversarial_likelihood_gap(covariance, penalty):
+def adversarial_likelihood_gap(covariance: ArrayLike, penalty: float) -> float:
     """Return how much a penalised adversary raises the negative log-likelihood.
 
     The adversary adds to each x the delta that maximises

@@ -9,6 +9,7 @@ what it sees ("Adversarial Examples Are Not Bugs, They Are Features", Ilyas et a
 import math
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.optimize import brentq
 from scipy.stats import norm as standard_normal
 
@@ -26,7 +27,7 @@ __all__ = [
 ]
 
 
-def robust_covariance(covariance, eps):
+def robust_covariance(covariance: ArrayLike, eps: float) -> np.ndarray:
     """Return the covariance that robust maximum likelihood learns.
 
     Parameters
@@ -83,7 +84,7 @@ def robust_covariance(covariance, eps):
     return (vectors * robust) @ vectors.T
 
 
-def robust_multiplier(covariance, eps):
+def robust_multiplier(covariance: ArrayLike, eps: float) -> float:
     """Return the Lagrange multiplier of the adversary's budget.
 
     Parameters
@@ -143,7 +144,7 @@ def robust_variances(variances, eps):
     return robust * eps**2, inverse * eps**2
 
 
-def worst_case_alignment(covariance):
+def worst_case_alignment(covariance: ArrayLike) -> float:
     """Return the least cosine between a mean vector and the classifier's gradient.
 
     The gradient of the likelihood classifier is along ``covariance^-1 mean``.
@@ -186,7 +187,14 @@ def worst_case_alignment(covariance):
     return float(2 * np.sqrt(condition) / (1 + condition))
 
 
-def gaussian_linear_accuracy(coef, mean, *, covariance, eps=0.0, norm="l2"):
+def gaussian_linear_accuracy(
+    coef: ArrayLike,
+    mean: ArrayLike,
+    *,
+    covariance: ArrayLike,
+    eps: float = 0.0,
+    norm: str = "l2",
+) -> float:
     """Return the accuracy of sign(coef . x) on N(y mean, covariance) under attack.
 
     Parameters

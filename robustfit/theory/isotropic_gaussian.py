@@ -6,6 +6,7 @@ Perturbations", Theorem 2).
 """
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.stats import norm as standard_normal
 
 from robustfit._utils.argument_checks import check_number, check_vector
@@ -13,7 +14,9 @@ from robustfit._utils.argument_checks import check_number, check_vector
 __all__ = ["isotropic_gaussian_error", "isotropic_gaussian_weights"]
 
 
-def isotropic_gaussian_weights(mean_pos, mean_neg, *, eps=0.0, norm="l2"):
+def isotropic_gaussian_weights(
+    mean_pos: ArrayLike, mean_neg: ArrayLike, *, eps: float = 0.0, norm: str = "l2"
+) -> np.ndarray:
     """Return the direction of the best robust linear classifier.
 
     Parameters
@@ -57,7 +60,14 @@ def isotropic_gaussian_weights(mean_pos, mean_neg, *, eps=0.0, norm="l2"):
     raise ValueError(f"norm is {norm!r}; expected 'l2' or 'linf'.")
 
 
-def isotropic_gaussian_error(mean_pos, mean_neg, *, sigma=1.0, eps=0.0, norm="l2"):
+def isotropic_gaussian_error(
+    mean_pos: ArrayLike,
+    mean_neg: ArrayLike,
+    *,
+    sigma: float = 1.0,
+    eps: float = 0.0,
+    norm: str = "l2",
+) -> float:
     """Return the least error that any classifier can have under attack.
 
     Parameters

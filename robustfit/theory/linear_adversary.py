@@ -1,13 +1,16 @@
 """The worst that an adversary can do to a linear classifier."""
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from robustfit._utils.argument_checks import check_number, check_vector
 
 __all__ = ["worst_case_perturbation"]
 
 
-def worst_case_perturbation(coef, y, *, eps, norm="linf"):
+def worst_case_perturbation(
+    coef: ArrayLike, y: ArrayLike, *, eps: float, norm: str = "linf"
+) -> np.ndarray:
     """Return the perturbation that hurts the linear classifier sign(coef . x) most.
 
     It is ``-eps y sign(coef)`` under linf and ``-eps y coef / ||coef||`` under l2, and

@@ -6,8 +6,11 @@ input to make it disagree ("Adversarial Examples Are Not Bugs, They Are Features
 Ilyas et al., 2019, section 2).
 """
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import column_or_1d
 
@@ -25,7 +28,7 @@ from robustfit.threat_model import ThreatModel
 __all__ = ["feature_usefulness", "robust_usefulness"]
 
 
-def feature_usefulness(f, X, y):
+def feature_usefulness(f: Callable, X: ArrayLike, y: ArrayLike) -> np.ndarray:
     """Return rho, the correlation of features with the label.
 
     Parameters
@@ -75,19 +78,19 @@ def feature_usefulness(f, X, y):
 
 
 def robust_usefulness(
-    f,
-    X,
-    y,
+    f: Callable,
+    X: ArrayLike,
+    y: ArrayLike,
     *,
-    eps=8 / 255,
-    norm="linf",
-    clip_range=(0.0, 1.0),
-    n_steps=20,
-    step_size=None,
-    n_restarts=1,
-    batch_size=512,
-    random_state=None,
-):
+    eps: float = 8 / 255,
+    norm: str = "linf",
+    clip_range: tuple[float, float] | None = (0.0, 1.0),
+    n_steps: int = 20,
+    step_size: float | None = None,
+    n_restarts: int = 1,
+    batch_size: int = 512,
+    random_state: int | np.random.RandomState | None = None,
+) -> np.ndarray:
     """Return gamma, the correlation of features with the label under attack.
 
     Every input is moved by projected gradient descent on ``y f(x)``, for each feature
