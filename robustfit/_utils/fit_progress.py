@@ -80,6 +80,7 @@ class FitProgress:
     def __init__(self, estimator, n_steps):
         self.estimator, self.n_steps = estimator, n_steps
         self.number = 0
+        self._start: float | None = None
 
     def __enter__(self):
         """Begin the fit."""

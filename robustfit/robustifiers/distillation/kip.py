@@ -203,8 +203,10 @@ class KIPDistiller(TrainingSetRewriter):
     def _learn(self, X, y, image_shape, threat_model):
         checkpoint, saved, seed = open_fit(self, X, y)
         problem = self._state_problem(X, y, threat_model, seed)
-        state = problem.first_state() if saved is None else DistillationState.unpack(
-            *saved, problem.x.device)  # fmt: skip
+        state = problem.first_state()
+        if saved is not None:
+            arrays, record = saved
+            state = DistillationState.unpack(arrays, record, problem.x.device)
         self.sample_indices_, self.history_ = problem.rows.support, state.history
         try:
             self._run_steps(problem, state, checkpoint)
