@@ -10,8 +10,8 @@ __all__ = ["NOT_IN_RESULT", "FitProgress", "open_fit", "print_line"]
 
 # Parameters that say where and how a fit is run, not what comes out of it.
 NOT_IN_RESULT = ("checkpoint", "device", "memory", "n_jobs", "verbose")
-# What a line tells at its head and at its end.
-_TOLD_ELSEWHERE = ("step", "seconds")
+# What a line has at its head and at its end.
+_AT_THE_ENDS = ("step", "seconds")
 
 
 def open_fit(estimator, X, y, *, not_in_key=(), start=None, seed=None):
@@ -122,9 +122,9 @@ class FitProgress:
         numbers = ", ".join(
             f"{key} {value:.3g}" if isinstance(value, float) else f"{key} {value}"
             for key, value in dict(measured).items()
-            if key not in _TOLD_ELSEWHERE
+            if key not in _AT_THE_ENDS
         )
-        told = f"{name}: {numbers}" if numbers else name
+        text = f"{name}: {numbers}" if numbers else name
         count = f"{self.number}/{self.n_steps}"
-        print_line(self.estimator, f"{count} {told} ({self.seconds:.1f} s)")
+        print_line(self.estimator, f"{count} {text} ({self.seconds:.1f} s)")
         self._start = None

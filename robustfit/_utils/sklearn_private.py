@@ -1,6 +1,34 @@
-"""The only file that imports names scikit-learn does not promise to keep."""
+"""The only file that uses names scikit-learn does not promise to keep."""
 
+import numpy as np
 from sklearn.model_selection._search import BaseSearchCV
 from sklearn.utils._param_validation import Interval, StrOptions
 
-__all__ = ["BaseSearchCV", "Interval", "StrOptions"]
+__all__ = [
+    "BaseSearchCV",
+    "Interval",
+    "StrOptions",
+    "svm_gamma",
+    "svm_support_rows",
+    "voting_weights",
+]
+
+
+def svm_gamma(estimator):
+    """Return the number that ``gamma`` of a fitted SVC stands for."""
+    return estimator._gamma
+
+
+def svm_support_rows(estimator):
+    """Return the rows of the training set that a fitted SVC is made of."""
+    if callable(estimator.kernel):  # then scikit-learn leaves support_vectors_ empty
+        return np.asarray(estimator._BaseLibSVM__Xfit)[estimator.support_]
+    return np.asarray(estimator.support_vectors_)
+
+
+def voting_weights(estimator):
+    """Return a weight for each of a VotingClassifier's ``estimators_``."""
+    weights = estimator._weights_not_none
+    if weights is None:
+        return np.ones(len(estimator.estimators_))
+    return np.asarray(weights, float)

@@ -11,10 +11,11 @@ from robustfit.attacks.base import AttackOutcome
 from robustfit.attacks.ensemble import Ensemble
 from robustfit.attacks.fab import FAB
 from robustfit.attacks.losses import margin
-from robustfit.attacks.model_checks import check_model, recover_logits
+from robustfit.attacks.model_checks import check_model
 from robustfit.attacks.search import is_fooled, logits_in_batches
 from robustfit.attacks.square import Square
 from robustfit.sklearn_to_torch.fast_copy import bfloat16_copy
+from robustfit.sklearn_to_torch.probabilities import recover_logits
 from robustfit.threat_model import ThreatModel
 
 __all__ = ["AutoAttack"]

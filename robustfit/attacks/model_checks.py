@@ -1,13 +1,10 @@
-"""What a model must be for gradients to tell: AutoAttack's flags, softmax undone."""
+"""What a model must be for gradients to tell: AutoAttack's flags."""
 
 import warnings
-from contextlib import contextmanager
 
 import torch
-import torch.nn.functional as F
-from torch import nn
-from torch.overrides import TorchFunctionMode
 
+from robustfit._utils.watched_calls import WatchedCalls
 from robustfit.attacks.losses import loss_and_input_gradient
 from robustfit.exceptions import (
     DynamicDefenseWarning,
@@ -15,14 +12,12 @@ from robustfit.exceptions import (
     RandomizedDefenseWarning,
     ZeroGradientWarning,
 )
+from robustfit.sklearn_to_torch.probabilities import (
+    looks_like_probabilities,
+    recover_logits,
+)
 
-__all__ = [
-    "ADVICE",
-    "check_model",
-    "looks_like_probabilities",
-    "model_flags",
-    "recover_logits",
-]
+__all__ = ["ADVICE", "check_model", "model_flags"]
 
 ADVICE = {
     RandomizedDefenseWarning: "The model's output differs from call to call. Evaluate "
@@ -39,7 +34,8 @@ ADVICE = {
 }
 _N_REPEATS = 5
 _RANDOM_TOLERANCE = 1e-4
-_SOFTMAX = (torch.softmax, F.softmax, torch.Tensor.softmax, torch.special.softmax)
+# A torch that does not tell of autograd.backward tells of Tensor.backward.
+_GRADIENTS = (torch.autograd.grad, torch.autograd.backward, torch.Tensor.backward)
 
 
 def check_model(logits_fn, x, y, *, expects_noise=False):
@@ -62,7 +58,8 @@ def model_flags(logits_fn, x, y):
     y : torch.Tensor of shape (n_samples,)
     """
     flags: list[type[Warning]] = []
-    with torch.no_grad(), _count_gradients() as calls:
+    calls: list[bool] = []
+    with torch.no_grad(), WatchedCalls(_GRADIENTS, lambda *_: calls.append(True)):
         outputs = [logits_fn(x) for _ in range(_N_REPEATS)]
     if calls:
         flags.append(DynamicDefenseWarning)
@@ -92,75 +89,3 @@ def _has_zero_gradient(logits_fn, x, y):
     # Of right samples only: the ratio is constant where the true class comes third.
     gradient = gradient[logits.argmax(1) == y]
     return bool((gradient.flatten(1).abs().sum(1) == 0).any())
-
-
-@contextmanager
-def _count_gradients():
-    """Collect calls of autograd inside the block."""
-    calls: list[str] = []
-    original_grad, original_backward = torch.autograd.grad, torch.autograd.backward
-
-    def grad(*args, **kwargs):
-        calls.append("grad")
-        return original_grad(*args, **kwargs)
-
-    def backward(*args, **kwargs):
-        calls.append("backward")
-        return original_backward(*args, **kwargs)
-
-    torch.autograd.grad, torch.autograd.backward = grad, backward
-    try:
-        yield calls
-    finally:
-        torch.autograd.grad = original_grad
-        torch.autograd.backward = original_backward
-
-
-def looks_like_probabilities(output):
-    """Return whether every row is non-negative and sums to one."""
-    if output.ndim != 2 or output.shape[1] < 2 or not torch.isfinite(output).all():
-        return False
-    sums = (output.sum(1) - 1).abs().max()
-    return bool(output.min() > -1e-5 and output.max() < 1 + 1e-5 and sums < 1e-5)
-
-
-def recover_logits(logits_fn, x):
-    """Return a function of logits, whatever ``logits_fn`` returns for ``x``.
-
-    A softmax that makes the output is seen through, so that saturated probabilities
-    keep their gradients; probabilities made otherwise are replaced by their logarithm.
-    """
-    with torch.no_grad():
-        output = logits_fn(x)
-    if not looks_like_probabilities(output):
-        return logits_fn
-    return _RecoveredLogits(logits_fn)
-
-
-class _RecoveredLogits(nn.Module):
-    """Logits of a model that returns probabilities."""
-
-    def __init__(self, probability_fn):
-        super().__init__()
-        self.probability_fn = probability_fn
-
-    def forward(self, x):
-        with _SoftmaxWatch() as watch:
-            output = self.probability_fn(x)
-        if watch.output is output:
-            return watch.logits
-        return output.clamp_min(torch.finfo(output.dtype).tiny).log()
-
-
-class _SoftmaxWatch(TorchFunctionMode):
-    """Remember the input and output of the last softmax."""
-
-    output: torch.Tensor | None = None
-    logits: torch.Tensor | None = None
-
-    def __torch_function__(self, func, types, args=(), kwargs=None):
-        output = func(*args, **(kwargs or {}))
-        if func in _SOFTMAX:
-            inputs = args[0] if args else (kwargs or {})["input"]
-            self.logits, self.output = inputs, output
-        return output

@@ -7,7 +7,6 @@ from copy import copy
 import torch
 
 from robustfit._utils.content_identity import identify
-from robustfit._utils.torch_bridge import eval_mode
 from robustfit.attacks.base import Attack, AttackOutcome, as_attack
 from robustfit.attacks.gradient import PGD
 from robustfit.attacks.search import Survivors, is_fooled
@@ -72,7 +71,7 @@ class TransferAttack(Attack):
         surrogates = [as_torch(surrogate) for surrogate in self.surrogates]
         with ExitStack() as stack:
             for surrogate in surrogates:
-                stack.enter_context(eval_mode(surrogate.module))
+                stack.enter_context(surrogate.frozen())
             frozen = copy(self)
             frozen.surrogates = surrogates
             yield frozen

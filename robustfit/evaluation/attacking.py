@@ -18,31 +18,28 @@ from sklearn.utils.validation import check_array, check_consistent_length, colum
 
 from robustfit._utils.argument_checks import check_count
 from robustfit._utils.torch_bridge import (
-    batch_slices,
     draw_seed,
-    eval_mode,
     seeded_torch,
     to_array,
     to_tensor,
 )
 from robustfit.attacks.by_name import make_attack, with_attack_names
 from robustfit.attacks.chunks import attack_in_chunks
-from robustfit.attacks.model_checks import (
-    ADVICE,
-    looks_like_probabilities,
-    recover_logits,
-)
+from robustfit.attacks.model_checks import ADVICE
 from robustfit.evaluation.result import AttackResult
 from robustfit.exceptions import ProbabilityOutputWarning, RobustnessWarning
 from robustfit.sklearn_to_torch.black_box import as_torch_or_black_box
 from robustfit.sklearn_to_torch.fast_copy import fast_copy
-from robustfit.sklearn_to_torch.torch_classifier import TorchClassifier, as_torch
+from robustfit.sklearn_to_torch.probabilities import (
+    looks_like_probabilities,
+    recover_logits,
+)
+from robustfit.sklearn_to_torch.torch_classifier import as_torch
 from robustfit.threat_model import ThreatModel
 
 __all__ = [
     "attack_estimator",
     "attack_in_turn",
-    "predict_columns",
     "robust_accuracy_score",
 ]
 
@@ -183,9 +180,9 @@ def attack_in_turn(
     classifier = (as_torch if needs_gradients else as_torch_or_black_box)(estimator)
     is_integer = isinstance(random_state, Integral)
     seed = int(random_state) if is_integer else draw_seed(random_state)
-    with seeded_torch(seed), eval_mode(classifier.module):
+    with seeded_torch(seed), classifier.frozen():
         y_column = to_array(classifier.encode(y))
-        predicted = predict_columns(classifier, X, batch_size)
+        predicted = classifier.columns(X, batch_size)
         _compare_with_predict(estimator, X, predicted, classifier)
         correct = predicted == y_column
         kept, rows = y_column, correct
@@ -216,7 +213,7 @@ def _run_attack(attack, classifier, X, kept, rows, threat_model, **chunking):
             )
             robust_after = {n: _spread(alive, rows) for n, alive in after.items()}
             attack.check_result(after)
-        robust = rows & (predict_columns(classifier, X_adv, batch_size) == kept)
+        robust = rows & (classifier.columns(X_adv, batch_size) == kept)
     return {"X_adv": X_adv, "robust": robust, "robust_after": robust_after}
 
 
@@ -259,17 +256,6 @@ def validate_data(X, y, threat_model):
     return X, y
 
 
-def predict_columns(classifier, X, batch_size):
-    """Return the predicted column of every sample; -2 where logits are not finite."""
-    columns = []
-    with torch.no_grad():
-        for rows in batch_slices(len(X), batch_size):
-            logits = classifier(to_tensor(X[rows], classifier.device))
-            finite = torch.isfinite(logits).all(1)
-            columns.append(to_array(torch.where(finite, logits.argmax(1), -2)))
-    return np.concatenate(columns)
-
-
 def _check_model(attack, classifier, X, y_column):
     """Warn where the model's robustness may be feigned; return its logits, fast."""
     classifier = fast_copy(classifier, to_tensor(X[:8], classifier.device))
@@ -285,8 +271,7 @@ def _check_model(attack, classifier, X, y_column):
     if ProbabilityOutputWarning not in flags:
         advice = ADVICE[ProbabilityOutputWarning]
         warnings.warn(advice, ProbabilityOutputWarning, stacklevel=3)
-    module = recover_logits(classifier.module, x[:2])
-    return TorchClassifier(module, classifier.classes, classifier.device)
+    return classifier.with_module(recover_logits(classifier.module, x[:2]))
 
 
 def _attack_rows(attack, classifier, X, y_column, threat_model, **chunking):
@@ -296,8 +281,8 @@ def _attack_rows(attack, classifier, X, y_column, threat_model, **chunking):
     if fast is classifier:
         return X_adv, after
     size = chunking["chunk_size"]
-    stands = predict_columns(classifier, X_adv, size) == y_column
-    disputed = stands & (predict_columns(fast, X_adv, size) != y_column)
+    stands = classifier.columns(X_adv, size) == y_column
+    disputed = stands & (fast.columns(X_adv, size) != y_column)
     if disputed.any():
         X_adv[disputed], again = attack_in_chunks(
             attack,

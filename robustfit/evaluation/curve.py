@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from robustfit._utils.argument_checks import check_count
-from robustfit._utils.torch_bridge import batch_slices, eval_mode, to_array, to_tensor
+from robustfit._utils.torch_bridge import batch_slices, to_array, to_tensor
 from robustfit.attacks import APGD, FAB
 from robustfit.attacks.search import is_fooled
 from robustfit.evaluation.attacking import validate_data
@@ -126,17 +126,22 @@ def minimal_distances(
     attack = FAB(n_steps, n_targets=n_targets, minimal=True, batch_size=batch_size)
     X, y = validate_data(X, y, threat_model)
     classifier = as_torch(estimator)
-    distances = []
-    with eval_mode(classifier.module):
-        for rows in batch_slices(len(X), batch_size):
-            x = to_tensor(X[rows], classifier.device)
-            column = classifier.encode(y[rows])
-            x_adv = attack(classifier, x, column, threat_model)
-            with torch.no_grad():
-                fooled = is_fooled(classifier(x_adv), column)
-            distance = threat_model.distance(x_adv, x)
-            distances.append(to_array(torch.where(fooled, distance, torch.inf)))
+    with classifier.frozen():
+        distances = [
+            _distances(attack, classifier, X[rows], y[rows], threat_model)
+            for rows in batch_slices(len(X), batch_size)
+        ]
     return np.concatenate(distances).astype(float)
+
+
+def _distances(attack, classifier, X, y, threat_model):
+    """Return how far the attack went; infinite for samples that it did not fool."""
+    x, column = to_tensor(X, classifier.device), classifier.encode(y)
+    x_adv = attack(classifier, x, column, threat_model)
+    with torch.no_grad():
+        fooled = is_fooled(classifier(x_adv), column)
+    distance = threat_model.distance(x_adv, x)
+    return to_array(torch.where(fooled, distance, torch.inf))
 
 
 def security_curve(
@@ -216,16 +221,9 @@ def _confirm(estimator, X, y, distances, *, norm, clip_range, batch_size):
     attack = APGD(30, "margin", n_targets=3, batch_size=batch_size)
     rows = np.argsort(distances)
     rows = rows[(distances[rows] > 0) & np.isfinite(distances[rows])]
-    with eval_mode(classifier.module):
+    with classifier.frozen():
         for part in np.array_split(rows, max(1, len(rows) // 16)) if len(rows) else ():
             ball = ThreatModel(norm, 0.95 * float(distances[part[0]]), clip_range)
-            x, column = (
-                to_tensor(X[part], classifier.device),
-                classifier.encode(y[part]),
-            )
-            x_adv = attack(classifier, x, column, ball)
-            with torch.no_grad():
-                fooled = to_array(is_fooled(classifier(x_adv), column))
-            found = to_array(ball.distance(x_adv, x))
-            shorter[part[fooled]] = np.minimum(found[fooled], distances[part[fooled]])
+            found = _distances(attack, classifier, X[part], y[part], ball)
+            shorter[part] = np.minimum(found, distances[part])
     return shorter

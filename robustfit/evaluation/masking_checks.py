@@ -17,7 +17,7 @@ from scipy.stats import binom
 from sklearn.neural_network import MLPClassifier
 from sklearn.utils.validation import check_array
 
-from robustfit._utils.torch_bridge import eval_mode, to_array, to_tensor
+from robustfit._utils.torch_bridge import to_array, to_tensor
 from robustfit.attacks import (
     APGD,
     FAB,
@@ -107,15 +107,16 @@ class _FlatInputs(torch.nn.Module):
         super().__init__()
         classifier = as_torch(estimator)
         self.module = classifier.module
-        own = classifier.classes
-        self.columns = own if classes is None else np.searchsorted(classes, own)
+        own = np.asarray(classifier.classes)
+        columns = own if classes is None else np.searchsorted(classes, own)
+        self.columns = torch.as_tensor(columns.astype(int))
         n_columns = len(own) if classes is None else len(classes)
-        self.n_columns = max(n_columns, int(np.max(self.columns)) + 1)
+        self.n_columns = max(n_columns, int(self.columns.max()) + 1)
 
     def forward(self, x):
         values = self.module(x.flatten(1))
         logits = values.new_full((len(x), self.n_columns), -1e4)
-        logits[:, torch.as_tensor(self.columns.astype(int))] = values
+        logits[:, self.columns] = values
         return logits
 
 
@@ -257,7 +258,7 @@ def _distances(evidence, estimator):
         evidence.shared["norm"], evidence.eps, evidence.shared["clip_range"]
     )
     classifier, attack = as_torch(estimator), FAB(50, n_targets=3, minimal=True)
-    with eval_mode(classifier.module):
+    with classifier.frozen():
         x = to_tensor(evidence.X, classifier.device)
         y = classifier.encode(evidence.y)
         x_adv = attack(classifier, x, y, threat_model)
@@ -292,7 +293,7 @@ def semi_black_box_is_weaker(evidence):
 def no_flags(evidence):
     """AutoAttack's flags: randomised, dynamic, probabilities, zero gradients."""
     classifier = as_torch(evidence.estimator)
-    with eval_mode(classifier.module):
+    with classifier.frozen():
         x = to_tensor(evidence.X[:128], classifier.device)
         y = classifier.encode(evidence.y[:128])
         flags = [flag.__name__ for flag in model_flags(classifier, x, y)]
@@ -313,7 +314,7 @@ def autoattack_confirms(evidence):
 def gradients_do_not_vanish(evidence):
     """Right samples must keep a gradient: shattered ones vanish around them."""
     classifier = as_torch(evidence.estimator)
-    with eval_mode(classifier.module):
+    with classifier.frozen():
         x = to_tensor(evidence.X, classifier.device)
         y = classifier.encode(evidence.y)
         _, gradient, logits = loss_and_input_gradient(classifier, x, y, "cross-entropy")

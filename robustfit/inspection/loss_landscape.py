@@ -7,13 +7,7 @@ import numpy as np
 import torch
 
 from robustfit._utils.argument_checks import check_count
-from robustfit._utils.torch_bridge import (
-    batch_slices,
-    draw_seed,
-    eval_mode,
-    per_sample,
-    to_tensor,
-)
+from robustfit._utils.torch_bridge import batch_slices, draw_seed, per_sample, to_tensor
 from robustfit.attacks.gradient import EveryStepPGD
 from robustfit.attacks.losses import cross_entropy, input_gradient
 from robustfit.evaluation.attacking import validate_data
@@ -76,15 +70,15 @@ def loss_along_line(
     _check_same_weights(first, last)
     x, column = to_tensor(X, end.device), end.encode(y)
     _check_known(column, y)
-    module = copy.deepcopy(end.module)
+    between = end.with_module(copy.deepcopy(end.module))
     position = np.linspace(0.0, 1.0, n_points)
     loss = np.empty((len(threat_models), n_points))
-    with eval_mode(module):
+    with between.frozen():
         for j, alpha in enumerate(position):
-            module.load_state_dict(_interpolate(first, last, float(alpha)))
+            between.module.load_state_dict(_interpolate(first, last, float(alpha)))
             for i, threat_model in enumerate(threat_models):
                 loss[i, j] = _adversarial_loss(
-                    module, x, column, threat_model, n_steps, batch_size
+                    between, x, column, threat_model, n_steps, batch_size
                 )
     return LossLine(position, np.array([t.eps for t in threat_models]), loss, norm)
 
@@ -105,7 +99,7 @@ def loss_around_input(
     steps = to_tensor(distance, classifier.device)
     generator = torch.Generator().manual_seed(draw_seed(random_state))
     random = torch.randn(centre.shape, generator=generator).to(centre.device)
-    with eval_mode(classifier.module):
+    with classifier.frozen():
         gradient = input_gradient(classifier, centre, column)
         adversarial = threat_model.steepest_direction(gradient)
         random = threat_model.steepest_direction(random)
@@ -150,21 +144,17 @@ def _interpolate(first, last, alpha):
     }
 
 
-def _adversarial_loss(module, x, y, threat_model, n_steps, batch_size):
+def _adversarial_loss(classifier, x, y, threat_model, n_steps, batch_size):
     attack = EveryStepPGD(n_steps) if threat_model.eps > 0 else None
     total = 0.0
     for rows in batch_slices(len(x), batch_size):
         points = x[rows]
         if attack is not None:
-            points = attack(module, points, y[rows], threat_model)
-        total += float(_losses(module, points, y[rows], batch_size).sum())
+            points = attack(classifier, points, y[rows], threat_model)
+        total += float(_losses(classifier, points, y[rows], batch_size).sum())
     return total / len(x)
 
 
-def _losses(logits_fn, x, y, batch_size):
+def _losses(classifier, x, y, batch_size):
     """Return the cross-entropy of each sample."""
-    with torch.no_grad():
-        return torch.cat([
-            cross_entropy(logits_fn(x[rows]), y[rows], value_only=True)
-            for rows in batch_slices(len(x), batch_size)
-        ])  # fmt: skip
+    return cross_entropy(classifier.logits(x, batch_size), y, value_only=True)

@@ -4,7 +4,7 @@ import numpy as np
 
 from robustfit._utils.display_style import get_axes_grid
 from robustfit._utils.image_validation import check_image_shape
-from robustfit._utils.torch_bridge import eval_mode, to_array, to_tensor
+from robustfit._utils.torch_bridge import to_array, to_tensor
 from robustfit.attacks.gradient import EveryStepPGD
 from robustfit.attacks.losses import input_gradient
 from robustfit.evaluation.attacking import validate_data
@@ -170,7 +170,7 @@ def _compute_maps(estimator, X, y, kind, threat_model, n_steps):
             f"{type(estimator).__name__} does not know all of the labels "
             f"{np.unique(y).tolist()}."
         )
-    with eval_mode(classifier.module):
+    with classifier.frozen():
         x_adv = x
         if threat_model.eps > 0:
             x_adv = EveryStepPGD(n_steps)(classifier, x, column, threat_model)

@@ -4,13 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from robustfit._utils.torch_bridge import eval_mode
+from robustfit._utils.torch_bridge import to_array
 from robustfit.attacks.gradient import EveryStepPGD
-from robustfit.evaluation.attacking import (
-    attack_estimator,
-    predict_columns,
-    validate_data,
-)
+from robustfit.evaluation.attacking import attack_estimator, validate_data
 from robustfit.sklearn_to_torch.black_box import as_torch_or_black_box
 from robustfit.sklearn_to_torch.torch_classifier import as_torch
 from robustfit.threat_model import ThreatModel
@@ -190,30 +186,27 @@ def transferability_matrix(
         )
         for source in sources.values()
     ]  # fmt: skip
-    judges = [_CorrectSamples(target, y, batch_size) for target in targets.values()]
-    fooled = [[~is_right(result.X_adv) for is_right in judges] for result in results]
+    judges = [as_torch_or_black_box(target) for target in targets.values()]
+    fooled = [
+        ~_right_samples(judges, result.X_adv, y, batch_size) for result in results
+    ]
     return Transferability(
         source_names=list(sources),
         target_names=list(targets),
         source_correct=np.stack([r.natural_correct for r in results]),
-        target_correct=np.stack([is_right(X) for is_right in judges]),
+        target_correct=_right_samples(judges, X, y, batch_size),
         source_fooled=np.stack([r.natural_correct & ~r.robust for r in results]),
         target_fooled=np.array(fooled),
         threat_model=threat_model,
     )
 
 
-class _CorrectSamples:
-    """Which of the inputs an estimator gets right."""
-
-    def __init__(self, estimator, y, batch_size):
-        self.classifier = as_torch_or_black_box(estimator)
-        self.column = self.classifier.encode(y).cpu().numpy()
-        self.batch_size = batch_size
-
-    def __call__(self, X):
-        with eval_mode(self.classifier.module):
-            return predict_columns(self.classifier, X, self.batch_size) == self.column
+def _right_samples(classifiers, X, y, batch_size):
+    """Return which inputs each classifier gets right."""
+    return np.stack([
+        classifier.columns(X, batch_size) == to_array(classifier.encode(y))
+        for classifier in classifiers
+    ])  # fmt: skip
 
 
 def _name_estimators(estimators, parameter):

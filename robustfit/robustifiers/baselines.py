@@ -11,7 +11,6 @@ from robustfit._utils.sklearn_private import Interval, StrOptions
 from robustfit._utils.torch_bridge import (
     batch_slices,
     draw_seed,
-    eval_mode,
     resolve_device,
     seeded_torch,
     stage_generator,
@@ -139,18 +138,16 @@ class AdversarialDataset(TrainingSetRewriter):
                     batch_size=self.batch_size,
                     generator=stage_generator(seed, epoch, device=x.device),
                 )
-        self.X_robust_ = to_array(
-            self._attack(classifier.module, x, y_column, threat_model)
-        )
+        self.X_robust_ = to_array(self._attack(classifier, x, y_column, threat_model))
         self.y_robust_ = self.classes_[y]
         self.sample_indices_ = np.arange(len(X))
 
-    def _attack(self, module, x, y, threat_model):
+    def _attack(self, classifier, x, y, threat_model):
         """Run every step of PGD on every image, whether it is fooled or not."""
         x_adv, attack = x.clone(), EveryStepPGD(self.n_steps, threat_model.eps / 10)
-        with eval_mode(module):
+        with classifier.frozen():
             for rows in batch_slices(len(x), self.batch_size):
-                x_adv[rows] = attack(module, x[rows], y[rows], threat_model)
+                x_adv[rows] = attack(classifier, x[rows], y[rows], threat_model)
         return x_adv
 
 

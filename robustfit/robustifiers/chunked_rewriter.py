@@ -8,7 +8,6 @@ from sklearn.exceptions import NotFittedError
 from robustfit._utils.fit_progress import FitProgress, open_fit
 from robustfit._utils.torch_bridge import (
     batch_slices,
-    eval_mode,
     resolve_device,
     seeded_torch,
     to_tensor,
@@ -88,7 +87,7 @@ class ChunkedRewriter(TrainingSetRewriter):
     def _run(self, attack, X, y_column, threat_model, seed):
         """Return what ``attack`` makes of ``X`` on the source, chunk by chunk."""
         classifier = as_torch(self.source_estimator_)
-        with eval_mode(classifier.module):
+        with classifier.frozen():
             fast = fast_copy(classifier, to_tensor(X[:8], classifier.device))
             return attack_in_chunks(
                 attack, fast, X, y_column, threat_model, seed=seed,

@@ -8,11 +8,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from robustfit._utils.torch_bridge import draw_seed, seeded_torch
-from robustfit.sklearn_to_torch.torch_classifier import (
-    TorchClassifier,
-    as_torch,
-    transformer_as_torch,
-)
+from robustfit.sklearn_to_torch.torch_classifier import as_torch, transformer_as_torch
 
 __all__ = ["RobustSampler", "RobustifiedClassifier", "as_sampler"]
 
@@ -211,7 +207,10 @@ class RobustifiedClassifier(
 def _(estimator: RobustifiedClassifier):
     check_is_fitted(estimator)
     inner = as_torch(estimator.classifier_)
-    return TorchClassifier(inner.module, estimator.classes_, inner.device)
+    classes = estimator.classes_
+    if inner.classes is not None:  # the learned set may lack a class
+        classes = classes[inner.classes]
+    return inner.with_module(inner.module, classes=classes)
 
 
 class RobustSampler(BaseEstimator):

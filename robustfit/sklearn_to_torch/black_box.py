@@ -11,7 +11,7 @@ from robustfit.sklearn_to_torch.torch_classifier import TorchClassifier, as_torc
 __all__ = ["as_black_box"]
 
 
-def as_black_box(estimator, *, scores="auto"):
+def as_black_box(estimator: object, *, scores: str = "auto") -> TorchClassifier:
     """Return a fitted classifier as scores of tensors, without gradients.
 
     Parameters
@@ -54,7 +54,7 @@ def as_black_box(estimator, *, scores="auto"):
     return TorchClassifier(module, module.classes)
 
 
-def as_torch_or_black_box(estimator):
+def as_torch_or_black_box(estimator: object) -> TorchClassifier:
     """Return the differentiable form of an estimator, or its scores without one."""
     try:
         return as_torch(estimator)

@@ -7,6 +7,7 @@ from sklearn.ensemble import VotingClassifier
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
+from robustfit._utils.sklearn_private import voting_weights
 from robustfit._utils.torch_bridge import to_tensor
 from robustfit.exceptions import NotDifferentiableError
 from robustfit.sklearn_to_torch.torch_classifier import TorchClassifier, as_torch
@@ -14,6 +15,8 @@ from robustfit.sklearn_to_torch.torch_classifier import TorchClassifier, as_torc
 
 class _MeanProbability(nn.Module):
     """Logarithm of the weighted mean of members' probabilities."""
+
+    log_weights: torch.Tensor
 
     def __init__(self, members, weights):
         super().__init__()
@@ -51,8 +54,7 @@ def _(estimator: VotingClassifier):
                 "have no differentiable form in torch; use attack='square'."
             )
         members.append(_LogSoftmaxOf(classifier.module))
-    weights = estimator._weights_not_none
-    weights = np.ones(len(members)) if weights is None else np.asarray(weights, float)
+    weights = voting_weights(estimator)
     return TorchClassifier(
         _MeanProbability([m for m, w in zip(members, weights, strict=True) if w > 0],
                          weights[weights > 0]),
@@ -62,6 +64,9 @@ def _(estimator: VotingClassifier):
 
 class _Sigmoids(nn.Module):
     """Platt's sigmoid a class, and their normalised logarithm."""
+
+    slopes: torch.Tensor
+    offsets: torch.Tensor
 
     def __init__(self, module, slopes, offsets, takes_probabilities):
         super().__init__()

@@ -12,8 +12,8 @@ import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from robustfit._utils.watched_layers import watched_layers
 from robustfit.sklearn_to_torch.thin_convolution import ThinConvolution, is_thin
-from robustfit.sklearn_to_torch.torch_classifier import TorchClassifier
 
 __all__ = ["bfloat16_copy", "fast_copy"]
 
@@ -50,12 +50,7 @@ def fast_copy(classifier, x):
         return classifier
     for parameter in module.parameters():
         parameter.requires_grad_(False)
-    return TorchClassifier(
-        module,
-        classifier.classes,
-        classifier.device,
-        softmax_is_probability=classifier.softmax_is_probability,
-    )
+    return classifier.with_module(module)
 
 
 def bfloat16_copy(logits_fn):
@@ -105,19 +100,15 @@ def _adjacent_pairs(module, x):
     outputs: dict[int, nn.Conv2d] = {}
     pairs, calls, kept = [], [], []
 
-    def watch(part, inputs, output):
+    def watch(part, given, returned):
         calls.append(part)
-        kept.append(output)  # so that no id is used twice
+        kept.append(returned)  # so that no id is used twice
         if isinstance(part, nn.Conv2d):
-            outputs[id(output)] = part
-        elif id(inputs[0]) in outputs:
-            pairs.append((outputs[id(inputs[0])], part))
+            outputs[id(returned)] = part
+        elif id(given) in outputs:
+            pairs.append((outputs[id(given)], part))
 
     parts = [p for p in module.modules() if isinstance(p, nn.Conv2d | nn.BatchNorm2d)]
-    handles = [part.register_forward_hook(watch) for part in parts]
-    try:
+    with watched_layers(parts, watch):
         module(x)
-    finally:
-        for handle in handles:
-            handle.remove()
     return [p for p in pairs if calls.count(p[0]) == 1 and calls.count(p[1]) == 1]

@@ -13,6 +13,7 @@ from sklearn.svm import SVC, NuSVC
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
+from robustfit._utils.sklearn_private import svm_gamma, svm_support_rows
 from robustfit._utils.torch_bridge import to_tensor
 from robustfit.exceptions import NotDifferentiableError
 from robustfit.kernels.base import NeuralKernel
@@ -73,8 +74,8 @@ def _make_kernel(estimator, gamma):
 @as_torch.register(NuSVC)
 def _(estimator):
     check_is_fitted(estimator)
-    kernel = _make_kernel(estimator, estimator._gamma)
-    points = _support_points(estimator)
+    kernel = _make_kernel(estimator, svm_gamma(estimator))
+    points = svm_support_rows(estimator)
     if len(estimator.classes_) == 2:
         expansion = _KernelExpansion(
             kernel, points, estimator.dual_coef_.T, estimator.intercept_
@@ -87,12 +88,6 @@ def _(estimator):
     )
     votes = _OneAgainstOne(len(estimator.classes_))
     return TorchClassifier(nn.Sequential(expansion, votes), estimator.classes_)
-
-
-def _support_points(estimator):
-    if callable(estimator.kernel):  # then scikit-learn leaves support_vectors_ empty
-        return np.asarray(estimator._BaseLibSVM__Xfit)[estimator.support_]
-    return np.asarray(estimator.support_vectors_)
 
 
 def _pair_weights(estimator):
@@ -112,6 +107,9 @@ class _OneAgainstOne(nn.Module):
 
     Gradients flow through the confidences; votes are constant almost everywhere.
     """
+
+    first: torch.Tensor
+    second: torch.Tensor
 
     def __init__(self, n_classes):
         super().__init__()

@@ -1,10 +1,9 @@
 """The representation layer of a fitted classifier, as a function of the input."""
 
-import threading
-
 import torch
 from torch import nn
 
+from robustfit._utils.watched_layers import watched_layers
 from robustfit.sklearn_to_torch.torch_classifier import as_torch
 
 __all__ = ["Representation"]
@@ -30,45 +29,29 @@ class Representation:
     """
 
     def __init__(self, classifier, layer=None):
-        classifier = as_torch(classifier)
-        self.module, self.device = classifier.module, classifier.device
-        self._layer = None if layer is None else _find_layer(self.module, layer)
+        self.classifier = as_torch(classifier)
+        self._reads_input = layer is None
+        self._layer = None
+        if layer is not None:
+            self._layer = _find_layer(self.classifier.module, layer)
 
     def __call__(self, x):
         """Return the representation (n_samples, n_features) of the tensor ``x``."""
         if self._layer is None:
-            self._layer = _find_logits_layer(self.module, x[:1])
-        seen, caller = [], threading.get_ident()
+            self._layer = _find_logits_layer(self.classifier.module, x[:1])
+        seen = []
 
-        def keep(tensor):
-            if threading.get_ident() == caller:  # joblib's threads share the net
-                seen.append(tensor)
+        def keep(_, given, returned):
+            seen.append(given if self._reads_input else returned)
 
-        if isinstance(self._layer, _InputOf):
-            handle = self._layer.module.register_forward_pre_hook(
-                lambda _, inputs: keep(inputs[0])
-            )
-        else:
-            handle = self._layer.register_forward_hook(
-                lambda _, inputs, output: keep(output)
-            )
-        try:
-            self.module(x)
-        finally:
-            handle.remove()
+        with watched_layers([self._layer], keep):
+            self.classifier(x)
         if not seen:
             raise ValueError(
                 f"layer names a {type(self._layer).__name__} that a forward pass of "
                 "the net does not run. Name one that it runs."
             )
         return seen[-1].flatten(1)
-
-
-class _InputOf:
-    """Marks that a layer's input, not its output, is the representation."""
-
-    def __init__(self, module):
-        self.module = module
 
 
 def _find_layer(module, name):
@@ -84,23 +67,16 @@ def _find_layer(module, name):
 
 
 def _find_logits_layer(module, x):
-    """Return a marker of the last linear layer run, which has to return the logits."""
+    """Return the last linear layer run, which has to return the logits."""
     seen = []
     layers = [part for part in module.modules() if isinstance(part, nn.Linear)]
-    handles = [
-        layer.register_forward_hook(lambda part, _, out: seen.append((part, out)))
-        for layer in layers
-    ]
-    try:
-        with torch.no_grad():
-            logits = module(x)
-    finally:
-        for handle in handles:
-            handle.remove()
+    keep = watched_layers(layers, lambda part, _, out: seen.append((part, out)))
+    with keep, torch.no_grad():
+        logits = module(x)
     if not seen or seen[-1][1].shape[1:] not in (logits.shape[1:], (1,)):
         raise TypeError(
             "The net's logits do not come from a torch.nn.Linear layer, so its "
             "representation layer was not found. Name the layer whose output is the "
             "representation with layer=..."
         )
-    return _InputOf(seen[-1][0])
+    return seen[-1][0]

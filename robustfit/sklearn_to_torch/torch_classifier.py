@@ -5,19 +5,24 @@ estimator, register a function with ``as_torch.register`` (classifiers) or
 ``transformer_as_torch.register`` (steps of a pipeline).
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import singledispatch
+from types import EllipsisType
 
 import numpy as np
 import skorch
 import torch
+from numpy.typing import ArrayLike
 from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from robustfit._utils.sklearn_private import BaseSearchCV
-from robustfit._utils.torch_bridge import to_array
+from robustfit._utils.torch_bridge import batch_slices, eval_mode, to_array, to_tensor
 from robustfit.exceptions import NotDifferentiableError
+from robustfit.sklearn_to_torch.probabilities import log_of, see_through_softmax_layer
 
 __all__ = ["TorchClassifier", "as_torch", "transformer_as_torch"]
 
@@ -39,7 +44,9 @@ class TorchClassifier:
 
     Notes
     -----
-    Calling it returns logits; ``encode`` turns labels into columns of the logits.
+    Calling it on a tensor returns logits, with gradients and in the mode the module is
+    in. ``logits`` and ``columns`` are for prediction: frozen, without gradients, in
+    batches. ``encode`` turns labels into columns of the logits.
 
     See Also
     --------
@@ -57,16 +64,95 @@ class TorchClassifier:
     """
 
     def __init__(
-        self, module, classes=None, device="cpu", *, softmax_is_probability=False
+        self,
+        module: nn.Module,
+        classes: ArrayLike | None = None,
+        device: torch.device | str = "cpu",
+        *,
+        softmax_is_probability: bool = False,
     ):
         self.module = module
         self.softmax_is_probability = softmax_is_probability
         self.classes = None if classes is None else np.asarray(classes)
         self.device = torch.device(device)
 
-    def __call__(self, x):
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
         """Return the logits (n_samples, n_classes) of the tensor ``x``."""
         return self.module(x)
+
+    @contextmanager
+    def frozen(self) -> Iterator["TorchClassifier"]:
+        """Hold the module in eval mode with frozen parameters inside the block."""
+        with eval_mode(self.module):
+            yield self
+
+    def logits(
+        self, X: np.ndarray | torch.Tensor, batch_size: int = 128
+    ) -> torch.Tensor:
+        """Return the logits of many inputs: frozen, without gradients, in batches.
+
+        Parameters
+        ----------
+        X : ndarray or torch.Tensor of shape (n_samples, ...)
+            An array is copied as float32; a tensor keeps its dtype.
+        batch_size : int, default=128
+            Inputs sent through the module together; what bounds the memory.
+
+        Returns
+        -------
+        torch.Tensor of shape (n_samples, n_classes)
+            On ``device``.
+        """
+        with self.frozen(), torch.no_grad():
+            return torch.cat(
+                [self(self._move(X[rows])) for rows in batch_slices(len(X), batch_size)]
+            )
+
+    def _move(self, X):
+        if isinstance(X, torch.Tensor):
+            return X.to(self.device)
+        return to_tensor(X, self.device)
+
+    def columns(
+        self, X: np.ndarray | torch.Tensor, batch_size: int = 128
+    ) -> np.ndarray:
+        """Return the column of the largest logit; -2 where logits are not finite.
+
+        Parameters
+        ----------
+        X, batch_size
+            As for :meth:`logits`.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,), int64
+        """
+        logits = self.logits(X, batch_size)
+        finite = torch.isfinite(logits).all(1)
+        return to_array(torch.where(finite, logits.argmax(1), -2))
+
+    def with_module(
+        self, module: nn.Module, classes: ArrayLike | EllipsisType | None = ...
+    ) -> "TorchClassifier":
+        """Return a classifier with another module and all else the same.
+
+        Parameters
+        ----------
+        module : torch.nn.Module
+            With the logits of this one, up to what the caller changed on purpose.
+        classes : array-like of shape (n_classes,) or None, default=...
+            Other labels of the same columns; ``...`` keeps them.
+
+        Returns
+        -------
+        TorchClassifier
+        """
+        return TorchClassifier(
+            module,
+            self.classes if classes is ... else classes,
+            self.device,
+            softmax_is_probability=self.softmax_is_probability,
+        )
 
     def fingerprint(self):
         """Return what tells this classifier from others, for content hashes."""
@@ -75,7 +161,7 @@ class TorchClassifier:
             self.module, "estimator", None
         )  # fmt: skip
 
-    def encode(self, y):
+    def encode(self, y: ArrayLike) -> torch.Tensor:
         """Return for each label its logit's column, -1 for labels never trained on."""
         y = np.asarray(y)
         if self.classes is None:
@@ -88,7 +174,7 @@ class TorchClassifier:
 
 
 @singledispatch
-def as_torch(estimator):
+def as_torch(estimator: object) -> TorchClassifier:
     """Return a fitted classifier as a differentiable :class:`TorchClassifier`.
 
     Parameters
@@ -139,7 +225,7 @@ def as_torch(estimator):
 
 
 @singledispatch
-def transformer_as_torch(transformer):
+def transformer_as_torch(transformer: object) -> nn.Module | None:
     """Return a fitted transformer as a ``torch.nn.Module``, or None for the identity.
 
     Parameters
@@ -214,28 +300,25 @@ def _(estimator: Pipeline):
     for name, step in estimator.steps[:-1]:
         if step is None or step == "passthrough":
             continue
-        try:
+        with _named_in_errors(name):
             module = transformer_as_torch(step)
-        except NotDifferentiableError as error:
-            raise NotDifferentiableError(
-                f"Step {name!r} of the pipeline: {error}"
-            ) from None
         if module is not None:
             parts.append(module)
     name, step = estimator.steps[-1]
-    try:
+    with _named_in_errors(name):
         classifier = as_torch(step)
+    module = nn.Sequential(*parts, classifier.module).to(classifier.device)
+    return classifier.with_module(module)
+
+
+@contextmanager
+def _named_in_errors(name):
+    try:
+        yield
     except NotDifferentiableError as error:
         raise NotDifferentiableError(
             f"Step {name!r} of the pipeline: {error}"
         ) from None
-    module = nn.Sequential(*parts, classifier.module).to(classifier.device)
-    return TorchClassifier(
-        module,
-        classifier.classes,
-        classifier.device,
-        softmax_is_probability=classifier.softmax_is_probability,
-    )
 
 
 @as_torch.register
@@ -257,41 +340,16 @@ class _SkorchLogits(nn.Module):
 
     def forward(self, x):
         parameter = next(self.module.parameters(), None)
-        output, softmax_input = _run_and_watch_softmax(
-            self.module, x if parameter is None else x.to(parameter.dtype)
-        )
-        if softmax_input is not None:
-            return softmax_input
+        if parameter is not None:
+            x = x.to(parameter.dtype)
+        output, logits = see_through_softmax_layer(self.module, x)
+        if logits is not None:
+            return logits
         if self._takes_probability:
             output = torch.logit(output)
         if self._is_binary:
             output = output.reshape(len(x))
             return torch.stack([-output / 2, output / 2], dim=1)
         if self._takes_probabilities:
-            # skorch takes the log itself; the floor keeps log(0) finite.
-            return output.clamp_min(torch.finfo(output.dtype).tiny).log()
+            return log_of(output)  # skorch takes the log itself
         return output
-
-
-def _run_and_watch_softmax(module, x):
-    """Return the first output, and its logits if it is what a Softmax layer returned.
-
-    The logits before a softmax carry gradients where saturated probabilities do not.
-    """
-    seen = []
-
-    def watch(_, inputs, output):
-        seen.append((inputs[0], output))
-
-    layers = [part for part in module.modules() if isinstance(part, nn.Softmax)]
-    handles = [layer.register_forward_hook(watch) for layer in layers]
-    try:
-        output = module(x)
-    finally:
-        for handle in handles:
-            handle.remove()
-    if isinstance(output, tuple):
-        output = output[0]
-    if seen and seen[-1][1] is output:
-        return output, seen[-1][0]
-    return output, None

@@ -192,4 +192,6 @@ def _(estimator: RobustGaussianClassifier):
     layers = [nn.Flatten(), linear_layer(estimator.coef_, estimator.intercept_)]
     if len(estimator.classes_) == 2:
         layers.append(TwoLogits())
-    return TorchClassifier(nn.Sequential(*layers), estimator.classes_)
+    return TorchClassifier(
+        nn.Sequential(*layers), estimator.classes_, softmax_is_probability=True
+    )

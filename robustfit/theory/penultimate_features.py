@@ -1,6 +1,5 @@
 """What a fitted net's last layer sees, as a function of the net's input."""
 
-from robustfit._utils.torch_bridge import eval_mode
 from robustfit.sklearn_to_torch.representation import Representation
 
 __all__ = ["PenultimateFeatures"]
@@ -40,9 +39,9 @@ class PenultimateFeatures:
 
     def __init__(self, estimator, layer=None):
         self.representation = Representation(estimator, layer)
-        self.device = self.representation.device
+        self.device = self.representation.classifier.device
 
     def __call__(self, x):
         """Return the features (n_samples, n_features) of the tensor ``x``."""
-        with eval_mode(self.representation.module):
+        with self.representation.classifier.frozen():
             return self.representation(x)

@@ -126,3 +126,21 @@ def test_sampler_returns_the_learned_set(digits):
     X_robust, y_robust = sampler.fit_resample(X, y)
     assert len(X_robust) == len(y_robust) == len(sampler.sample_indices_)
     assert sampler.get_params()["robustifier__fraction"] == 0.2
+
+
+def test_a_class_that_the_learned_set_lacks_shifts_no_label(digits):
+    class WithoutOne(RobustDatasetLearner):
+        def _learn(self, *args):
+            super()._learn(*args)
+            kept = self.y_robust_ != "b"
+            self.X_robust_, self.y_robust_ = self.X_robust_[kept], self.y_robust_[kept]
+
+    X, y, _, _ = digits
+    X, y = X[y < 3].reshape(-1, 64), np.array(list("abc"))[y[y < 3]]
+    learner = WithoutOne(eps=0.1, n_candidates=1, random_state=0)
+    model = RobustifiedClassifier(learner, LogisticRegression(max_iter=200)).fit(X, y)
+    classifier = as_torch(model)
+    assert classifier.classes.tolist() == ["a", "c"]
+    np.testing.assert_array_equal(
+        classifier.classes[classifier.columns(X)], model.predict(X)
+    )

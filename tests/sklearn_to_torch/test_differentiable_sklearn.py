@@ -20,10 +20,12 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import Normalizer, StandardScaler
 from sklearn.svm import SVC, LinearSVC, NuSVC
 
-from robustfit import as_torch, attack_estimator
+from robustfit import NoisyDataset, RobustifiedClassifier, as_torch, attack_estimator
 from robustfit.exceptions import NotDifferentiableError
+from robustfit.theory import RobustGaussianClassifier
 
 LINEAR = LogisticRegression(max_iter=50)
+NOISE = NoisyDataset(eps=0.1, clip_range=None, random_state=0)
 WITH_PROBABILITIES = [
     LinearDiscriminantAnalysis(),
     LinearDiscriminantAnalysis(solver="lsqr", shrinkage=0.1),
@@ -34,6 +36,14 @@ WITH_PROBABILITIES = [
     ),
     VotingClassifier([("a", LINEAR), ("b", GaussianNB()), ("c", MLPClassifier((4,)))],
                      voting="soft", weights=[2, 0, 1]),
+    RobustGaussianClassifier(eps=0.1),
+    RobustifiedClassifier(NOISE, LINEAR),
+    *(VotingClassifier([("a", part), ("b", GaussianNB(var_smoothing=1e-3))],
+                       voting="soft")
+      for part in (RobustifiedClassifier(NOISE, LINEAR), make_pipeline(NOISE, LINEAR),
+                   RobustGaussianClassifier(eps=0.1))),
+    CalibratedClassifierCV(RobustifiedClassifier(NOISE, GaussianNB(var_smoothing=1e-3)),
+                           cv=2),
     CalibratedClassifierCV(LinearSVC(), cv=2),
     CalibratedClassifierCV(GaussianNB(var_smoothing=1e-2), cv=2),
     CalibratedClassifierCV(SVC(), cv=2, ensemble=False),

@@ -18,7 +18,7 @@ from sklearn.preprocessing import (
 from skorch import NeuralNetBinaryClassifier, NeuralNetClassifier
 from torch import nn
 
-from robustfit import RobustDatasetLearner, as_torch
+from robustfit import RobustDatasetLearner, TorchClassifier, as_torch
 from robustfit.exceptions import NotDifferentiableError
 
 
@@ -173,3 +173,57 @@ def test_errors_name_the_step_and_the_way_out(flat):
 def test_unfitted_estimators_are_refused(estimator):
     with pytest.raises(NotFittedError):
         as_torch(estimator)
+
+
+def test_frozen_and_back():
+    net = nn.Sequential(nn.Linear(3, 2), nn.Dropout()).train()
+    net[0].bias.requires_grad_(False)
+    classifier = as_torch(net)
+    with classifier.frozen() as frozen:
+        assert frozen is classifier
+        assert not net.training
+        assert not any(p.requires_grad for p in net.parameters())
+    assert net.training
+    with pytest.raises(RuntimeError, match="shapes"), classifier.frozen():
+        classifier(torch.rand(2, 5))
+    assert net.training
+    assert [p.requires_grad for p in net.parameters()] == [True, False]
+
+
+def test_logits_of_arrays_and_tensors_in_batches():
+    net = nn.Sequential(nn.Linear(3, 2), nn.Dropout()).train()
+    classifier = as_torch(net)
+    x = torch.rand(7, 3)
+    expected = net[0](x)  # no dropout: prediction is in eval mode
+    for X in (x, x.numpy(), x.double().numpy()):
+        for batch_size in (1, 3, 100):
+            logits = classifier.logits(X, batch_size)
+            assert not logits.requires_grad
+            torch.testing.assert_close(logits, expected.detach())
+    assert net.training
+    assert (
+        classifier.with_module(nn.Identity()).logits(x.double()).dtype
+        == x.double().dtype
+    )
+
+
+def test_columns_where_logits_are_finite():
+    rows = [[0.0, 2.0, 1.0], [np.nan, 0.0, 0.0], [5.0, np.inf, 0.0], [3.0, 0.0, 0.0]]
+    columns = as_torch(nn.Identity()).columns(np.array(rows), batch_size=3)
+    assert columns.tolist() == [1, -2, -2, 0]
+    assert columns.dtype == np.int64
+
+
+def test_another_module_and_all_else_the_same():
+    classifier = TorchClassifier(
+        nn.Identity(), ["a", "b"], "meta", softmax_is_probability=True
+    )
+    other = classifier.with_module(nn.Flatten())
+    assert isinstance(other.module, nn.Flatten)
+    assert other.classes.tolist() == ["a", "b"]
+    assert other.device.type == "meta"
+    assert other.softmax_is_probability
+    assert other.with_module(other.module, classes=None).classes is None
+    renamed = other.with_module(other.module, classes=["c", "d"])
+    assert renamed.classes.tolist() == ["c", "d"]
+    assert renamed.softmax_is_probability

@@ -1,13 +1,12 @@
 """What a scikit-learn classifier around a skorch net has to do: labels and images."""
 
 import numpy as np
-import torch
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
 from robustfit._utils.image_validation import validate_images
 from robustfit._utils.labels import check_class_count, validate_labels
-from robustfit._utils.torch_bridge import batch_slices, eval_mode, to_array, to_tensor
+from robustfit._utils.torch_bridge import to_array
 from robustfit.sklearn_to_torch.torch_classifier import as_torch
 from robustfit.threat_model import ThreatModel
 
@@ -32,7 +31,7 @@ class NetClassifier(ClassifierMixin, BaseEstimator):
         -------
         ndarray of shape (n_samples,)
         """
-        column = self._logits(X).argmax(axis=1)
+        column = to_array(self._logits(X).argmax(1))
         return self.classes_[column]
 
     def predict_proba(self, X):
@@ -47,18 +46,12 @@ class NetClassifier(ClassifierMixin, BaseEstimator):
         ndarray of shape (n_samples, n_classes)
             Columns in the order of ``classes_``.
         """
-        return to_array(torch.as_tensor(self._logits(X)).double().softmax(1))
+        return to_array(self._logits(X).double().softmax(1))
 
     def _logits(self, X):
         check_is_fitted(self, "net_")
         X = self._validate_images(X, reset=False)
-        classifier = as_torch(self.net_)
-        with eval_mode(classifier.module), torch.no_grad():
-            logits = [
-                to_array(classifier(to_tensor(X[rows], classifier.device)))
-                for rows in batch_slices(len(X), self.batch_size)
-            ]
-        return np.concatenate(logits)
+        return as_torch(self.net_).logits(X, self.batch_size).cpu()
 
     def _validate(self, X, y, *, classes=None, reset):
         """Check parameters and data; return float32 images and int64 columns."""

@@ -9,6 +9,7 @@ from skorch import NeuralNetClassifier
 from skorch.utils import to_tensor
 from torch import nn
 
+from robustfit._utils.skorch_private import set_training
 from robustfit.classifiers.adversarial_training.training_attacks import (
     divergence,
     fast_gradient_images,
@@ -148,7 +149,7 @@ class AdversarialNet(NeuralNetClassifier):
     def on_train_end(self, net, **kwargs):
         """Leave the module in eval mode, which skorch does after validation only."""
         super().on_train_end(net, **kwargs)
-        self._set_training(False)
+        set_training(self, False)
 
     def train_step(self, batch, **fit_params):
         """Attack the batch once, then update on what came out."""
@@ -171,7 +172,7 @@ class AdversarialNet(NeuralNetClassifier):
         if self.method != "trades":
             return super().train_step_single(batch, **fit_params)
         (x, x_adv), y = batch
-        self._set_training(True)
+        set_training(self, True)
         module = as_torch(self).module
         logits = module(x)
         on_logits = isinstance(self.criterion_, nn.CrossEntropyLoss)

@@ -31,7 +31,8 @@ def pack(name, snapshot):
 
 def unpack(name, arrays, like, eps):
     """Return the snapshot that was packed; ``like`` is one of the same net."""
-    weights, state = {}, {}
+    weights: dict[str, torch.Tensor] = {}
+    state: dict[int, dict[str, torch.Tensor]] = {}
     for path, array in arrays.items():
         owner, kind, *rest = path.split("/")
         if owner == name and kind == "weights":

@@ -8,8 +8,8 @@ from typing import NamedTuple
 import numpy as np
 
 from robustfit._utils.row_splits import stratified_share
+from robustfit._utils.skorch_private import set_training
 from robustfit._utils.torch_bridge import (
-    eval_mode,
     seeded_torch,
     stage_generator,
     to_tensor,
@@ -150,7 +150,7 @@ class TrainingLoop:
             self._restore(self._good)
             raise
         finally:
-            self.net._set_training(False)
+            set_training(self.net, False)
 
     def _run_stage(self, number, stage, done):
         self._begin_stage(stage, n_done=len(done))
@@ -219,7 +219,7 @@ class TrainingLoop:
         net, start = self.net, time.perf_counter()
         classifier = as_torch(net)
         n_steps = max(VALIDATION_STEPS, steps_of(eps, net.n_steps, net.step_size)[0])
-        with eval_mode(classifier.module):
+        with classifier.frozen():
             measured, _ = judge(
                 classifier,
                 to_tensor(self.early_stopping.X, classifier.device),

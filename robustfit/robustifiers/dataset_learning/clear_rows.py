@@ -7,12 +7,7 @@ they cost much: see ``benchmarks/results/from_scratch_search.md``.
 
 import torch
 
-from robustfit._utils.torch_bridge import (
-    batch_slices,
-    eval_mode,
-    seeded_torch,
-    to_array,
-)
+from robustfit._utils.torch_bridge import seeded_torch, to_array
 from robustfit.sklearn_to_torch.torch_classifier import as_torch
 
 __all__ = ["judge_clarity", "replace_unclear"]
@@ -52,13 +47,11 @@ def judge_clarity(x, y, disturb, new_net, generator):
             net = new_net().fit(to_array(disturb(x[rows])), to_array(y[rows]))
         classifier = as_torch(net)
         target = classifier.encode(to_array(y[judged]))
-        with eval_mode(classifier.module), torch.no_grad():
-            for batch in batch_slices(len(judged), BATCH_SIZE):
-                rows, known = judged[batch], target[batch] >= 0
-                chances = classifier(x[rows]).softmax(1)
-                columns = torch.where(known, target[batch], 0)
-                own = chances.gather(1, columns[:, None])[:, 0]
-                clarity[rows] = torch.where(known, own, 0.0)
+        known = target >= 0
+        columns = torch.where(known, target, 0)
+        chances = classifier.logits(x[judged], BATCH_SIZE).softmax(1)
+        own = chances.gather(1, columns[:, None])[:, 0]
+        clarity[judged] = torch.where(known, own, 0.0)
     return clarity
 
 

@@ -9,7 +9,7 @@ between background and object separates the classes, and a threshold is robust.
 """
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -67,7 +67,8 @@ class Disturbance:
         low, high = value_range
         scaled = (x - low) / (high - low)
         background = scaled.median()
-        amplitude, noise = self.amplitude, self.noise
+        amplitude: float | torch.Tensor = self.amplitude
+        noise: float | torch.Tensor = self.noise
         if self.mixed:
             shape = (len(x), *[1] * (x.ndim - 1))
             coin = torch.rand(shape, generator=generator, device=x.device) < 0.5
@@ -151,22 +152,22 @@ def default_disturbances(threat_model, image_shape, value_range):
     if len(image_shape) != 3:
         return [Disturbance(0, 1, factor * budget) for factor in (2.0, 1.0, 3.0)]
     mild, strong = _patterned(budget), _patterned(2 * budget)
-    strongest = Disturbance(*strong)
+    strongest = strong
     if threat_model.norm == "l2":  # where half of the rows are better off with noise
-        strongest = Disturbance(*strong, 2 * budget, mixed=True)
+        strongest = replace(strong, noise=2 * budget, mixed=True)
     candidates = [
-        Disturbance(*mild),  # the mildest first: it is taken where none is judged
+        mild,  # the mildest first: it is taken where none is judged
         Disturbance(0, 1, 2.5 * budget),
         strongest,
-        Disturbance(*strong, budget),
-        Disturbance(*mild, 2 * budget),
+        replace(strong, noise=budget),
+        replace(mild, noise=2 * budget),
     ]
     return list(dict.fromkeys(candidates))
 
 
 def _patterned(budget):
-    """Amplitude and contrast for a budget; 0.4 and 0.65 for linf 0.2."""
-    return (
+    """Return patterns for a budget: amplitude 0.4, contrast 0.65 for linf 0.2."""
+    return Disturbance(
         min(2 * budget, LARGEST_AMPLITUDE),
         max(1 - 1.75 * budget, SMALLEST_CONTRAST),
     )

@@ -9,6 +9,7 @@ that the directions in which nets are fooled do not matter.
 import copy
 import time
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 
@@ -16,6 +17,7 @@ from robustfit._utils.torch_bridge import batch_slices, eval_mode
 from robustfit.attacks.gradient import EveryStepPGD
 from robustfit.robustifiers.dataset_learning.disturbance import Disturbance
 from robustfit.robustifiers.dataset_learning.natural_training import train_naturally
+from robustfit.robustifiers.dataset_learning.stage_settings import Play
 from robustfit.robustifiers.dataset_learning.step import Step
 from robustfit.threat_model import ThreatModel
 
@@ -54,10 +56,14 @@ class PlayRound(Step):
 
     name = "fictitious-play"
 
+    @property
+    def _play(self):
+        return cast(Play, self.recipe.play)  # without one no round is planned
+
     def run(self, state, generator):
         """Replace the set and ``player``; the record tells rows, radius and epochs."""
         start, x = time.perf_counter(), self.problem.x
-        played = self.recipe.play.rows_beside(state.disturbance)
+        played = self._play.rows_beside(state.disturbance)
         rows_of_play = torch.arange(0, len(x), played.every, device=x.device)
         x_robust = self._perturb(state, rows_of_play, played.radius_factor, generator)
         perturbed = time.perf_counter()
@@ -67,7 +73,7 @@ class PlayRound(Step):
             "round": self.n_round,
             "n_rows": len(rows_of_play),
             "radius_factor": played.radius_factor,
-            "n_epochs": self.recipe.play.n_epochs[self.n_round],
+            "n_epochs": self._play.n_epochs[self.n_round],
             "seconds_perturb": perturbed - start,
             "seconds_train": time.perf_counter() - perturbed,
         }
@@ -86,7 +92,7 @@ class PlayRound(Step):
                     self.problem.x[shown[batch]],
                     target[batch],
                     reach,
-                    n_steps=self.recipe.play.n_steps,
+                    n_steps=self._play.n_steps,
                 )
                 x_robust[rows[batch]] = self._add_noise(answer, state, generator)
         return x_robust
@@ -120,7 +126,7 @@ class PlayRound(Step):
             player,
             x_robust,
             self.problem.y,
-            n_epochs=self.recipe.play.n_epochs[self.n_round],
+            n_epochs=self._play.n_epochs[self.n_round],
             batch_size=self.recipe.batch_size,
             generator=generator,
         )

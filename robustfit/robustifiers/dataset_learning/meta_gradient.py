@@ -8,6 +8,7 @@ X_rob       <- X_rob - beta sign(d L(theta(X_rob); X_adv) / d X_rob)  (level 3)
 import copy
 from dataclasses import dataclass
 from functools import partial
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +16,7 @@ from torch.func import functional_call
 
 from robustfit._utils.torch_bridge import batch_slices
 from robustfit.attacks import PGD
+from robustfit.robustifiers.dataset_learning.stage_settings import MetaEpochs
 from robustfit.robustifiers.dataset_learning.step import Step
 
 __all__ = [
@@ -33,17 +35,21 @@ class MetaEpoch(Step):
 
     name = "meta-gradient"
 
+    @property
+    def _meta(self):
+        return cast(MetaEpochs, self.recipe.meta)  # without it no epoch is planned
+
     def run(self, state, generator):
         """Replace the set; the record tells the mean outer loss."""
         algorithm = self._algorithm()
         theta_0 = {k: v.detach() for k, v in algorithm.module.named_parameters()}
         state.x_robust, _, loss = algorithm.run_epoch(
-            state.x_robust, theta_0, generator, carry_lr=self.recipe.meta.carry_lr
+            state.x_robust, theta_0, generator, carry_lr=self._meta.carry_lr
         )
         return {"epoch": self.epoch, "outer_loss": loss}
 
     def _algorithm(self):
-        problem, meta = self.problem, self.recipe.meta
+        problem, meta = self.problem, self._meta
         theta_0 = problem.theta_0s[self.epoch % len(problem.theta_0s)]
         return MetaGradient(
             copy.deepcopy(theta_0).eval(),

@@ -18,6 +18,7 @@ from robustfit.robustifiers.dataset_learning.soft_labels import (
     LabelSoftly,
     TrainTeacher,
 )
+from robustfit.robustifiers.dataset_learning.step import Step
 from robustfit.robustifiers.dataset_learning.validation import KeepBest, Validate
 
 __all__ = ["plan_steps"]
@@ -49,7 +50,7 @@ def _disturbance_steps(problem, recipe):
     if not recipe.candidates:
         return []
     judged = recipe.candidates if len(recipe.candidates) > 1 else ()
-    steps = [JudgeDisturbance(problem, recipe, candidate) for candidate in judged]
+    steps: list[Step] = [JudgeDisturbance(problem, recipe, c) for c in judged]
     if recipe.unclear_fraction > 0:
         steps.append(ClearRows(problem, recipe))
     return [*steps, Disturb(problem, recipe)]

@@ -9,10 +9,9 @@ import copy
 import time
 from dataclasses import dataclass
 
-import torch
 import torch.nn.functional as F
 
-from robustfit._utils.torch_bridge import batch_slices, eval_mode, to_tensor
+from robustfit._utils.torch_bridge import batch_slices, to_tensor
 from robustfit.evaluation.judge import judge
 from robustfit.robustifiers.dataset_learning.natural_training import train_naturally
 from robustfit.robustifiers.dataset_learning.step import Step
@@ -50,7 +49,7 @@ def measure_robustness(classifier, X, y, threat_model):
     """
     classifier = as_torch(classifier)
     x, y = to_tensor(X, classifier.device), classifier.encode(y)
-    with eval_mode(classifier.module):
+    with classifier.frozen():
         measured, x_crossed = judge(
             classifier,
             x,
@@ -65,13 +64,13 @@ def measure_robustness(classifier, X, y, threat_model):
         return measured | {"outer_loss": _mean_loss(classifier, x_crossed, y)}
 
 
-@torch.no_grad()
 def _mean_loss(classifier, x, y):
-    total = 0.0
-    for rows in batch_slices(len(x), BATCH_SIZE):
-        loss = F.cross_entropy(classifier(x[rows]), y[rows], reduction="sum")
-        total += float(loss)
-    return total / len(x)
+    logits = classifier.logits(x, BATCH_SIZE)
+    sums = (
+        float(F.cross_entropy(logits[rows], y[rows], reduction="sum"))
+        for rows in batch_slices(len(x), BATCH_SIZE)
+    )
+    return sum(sums) / len(x)
 
 
 def fine_tune(theta_0, x, y, batch_size, generator):

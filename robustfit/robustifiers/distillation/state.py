@@ -1,6 +1,7 @@
 """What a distillation carries from step to step, and its Adam."""
 
 from dataclasses import dataclass, field, fields
+from typing import Any
 
 import torch
 
@@ -51,8 +52,13 @@ class DistillationState:
     @classmethod
     def start(cls, x, y):
         """Return the state before the first step."""
-        zeros = [torch.zeros_like(part) for part in (x, x, y, y)]
-        return cls(x.clone(), y.clone(), x.clone(), y.clone(), *zeros)
+        moments = {
+            f"{moment}_{name}": torch.zeros_like(part)
+            for name, part in (("x", x), ("y", y))
+            for moment in ("mean", "square")
+        }
+        set_and_best = (x.clone(), y.clone(), x.clone(), y.clone())
+        return cls(*set_and_best, **moments)  # type: ignore[arg-type]
 
     def take_step(self, gradient_x, gradient_y, learning_rate):
         """Move images and, where ``gradient_y`` is given, labels: one step of Adam."""
@@ -88,8 +94,11 @@ class DistillationState:
     def unpack(cls, arrays, record, device):
         """Return the state that :meth:`pack` gave."""
         names = {f.name for f in fields(cls)}
-        tensors = {k: torch.as_tensor(v, device=device) for k, v in arrays.items()}
-        return cls(**tensors, **{k: v for k, v in record.items() if k in names})
+        values: dict[str, Any] = {
+            k: torch.as_tensor(v, device=device) for k, v in arrays.items()
+        }
+        values |= {k: v for k, v in record.items() if k in names}
+        return cls(**values)
 
 
 def onto_simplex(y):

@@ -8,7 +8,7 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
 from robustfit._utils.sklearn_private import Interval, StrOptions
-from robustfit._utils.torch_bridge import eval_mode, to_tensor
+from robustfit._utils.torch_bridge import to_tensor
 from robustfit.classifiers.adversarial_training import AdversarialClassifier
 from robustfit.robustifiers.chunked_rewriter import ChunkedRewriter
 from robustfit.robustifiers.features.representation_inversion import (
@@ -93,12 +93,12 @@ class _FeatureExtractor(ChunkedRewriter):
 
     def _check_layer(self, X):
         classifier = as_torch(self.source_estimator_)
-        with eval_mode(classifier.module):
+        with classifier.frozen():
             Representation(classifier, self.layer)(to_tensor(X[:1], classifier.device))
 
     def _measure_error(self, X):
         classifier = as_torch(self.source_estimator_)
-        with eval_mode(classifier.module):
+        with classifier.frozen():
             return relative_feature_error(
                 classifier, self.layer, X, self.X_robust_, self.batch_size
             )
