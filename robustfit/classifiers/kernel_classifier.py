@@ -144,8 +144,9 @@ class KernelRegressionClassifier(ClassifierMixin, BaseEstimator):
 
     def _encode(self, X, y):
         """Set ``classes_``; return centred targets (n_samples, n_classes)."""
-        if np.ndim(y) == 2 and np.shape(y)[1] > 1:
-            return self._check_soft_labels(X, np.asarray(y))
+        given = np.asarray(y)
+        if given.ndim == 2 and given.shape[1] > 1:
+            return self._check_soft_labels(X, given)
         y = validate_labels(self, X, y)
         self.classes_, encoded = np.unique(y, return_inverse=True)
         check_class_count(self.classes_)
