@@ -89,9 +89,9 @@ class Square(Attack):
         for restart in range(self.n_restarts):
             for i in survivors.batches(self.batch_size):
                 keys = with_stream(start.keys[i], restart)
-                dice = _Dice(start.seed, restart, keys, x.device)
+                randomness = _Randomness(start.seed, restart, keys, x.device)
                 search = _SEARCHES[threat_model.norm](
-                    threat_model, images[i], dice, self.n_queries
+                    threat_model, images[i], randomness, self.n_queries
                 )
                 with torch.no_grad():
                     self._search(image_logits, search, y[i], i, survivors)
@@ -162,12 +162,12 @@ def _image_view(shape):
     return (shape[0], 1, 1, math.prod(shape[1:]))
 
 
-class _Dice:
+class _Randomness:
     """The random decisions of one run: shared ones a query, and a sample's own."""
 
     def __init__(self, seed, restart, keys, device):
         self._generator = torch.Generator().manual_seed((seed + 7919 * restart) % 2**63)
-        self.keys, self._device, self._n_rolls = keys, device, 0
+        self.keys, self._device, self._n_draws = keys, device, 0
 
     def place(self, n_places):
         """Return an integer in ``range(n_places)``, the same for all samples."""
@@ -186,8 +186,8 @@ class _Dice:
 
     def signs(self, *shape):
         """Return signs (n_samples, *shape), each sample's own."""
-        self._n_rolls += 1
-        keys = with_stream(self.keys, self._n_rolls)
+        self._n_draws += 1
+        keys = with_stream(self.keys, self._n_draws)
         return (sample_uniform(keys, (len(keys), *shape)) < 0.5).float() * 2 - 1
 
 
@@ -196,13 +196,13 @@ class _Search:
 
     longest_look = 1  # queries whose proposals may be made together
 
-    def __init__(self, threat_model, x, dice, n_queries):
-        self.threat_model, self.x, self.dice = threat_model, x, dice
+    def __init__(self, threat_model, x, randomness, n_queries):
+        self.threat_model, self.x, self.randomness = threat_model, x, randomness
         self.n_queries = n_queries
         self.channels, self.height, self.width = x.shape[1:]
 
     def keep(self, left):
-        self.x, self.dice.keys = self.x[left], self.dice.keys[left]
+        self.x, self.randomness.keys = self.x[left], self.randomness.keys[left]
 
     def _window_size(self, share, smallest=1):
         """Return height and width of a window of about ``share`` of the area."""
@@ -215,8 +215,8 @@ class _Search:
         return height, min(side, self.width)
 
     def _place(self, height, width):
-        top = self.dice.place(self.height - height + 1)
-        left = self.dice.place(self.width - width + 1)
+        top = self.randomness.place(self.height - height + 1)
+        left = self.randomness.place(self.width - width + 1)
         return ..., slice(top, top + height), slice(left, left + width)
 
 
@@ -225,20 +225,20 @@ class _LinfSearch(_Search):
 
     longest_look = 64
 
-    def __init__(self, threat_model, x, dice, n_queries):
-        super().__init__(threat_model, x, dice, n_queries)
+    def __init__(self, threat_model, x, randomness, n_queries):
+        super().__init__(threat_model, x, randomness, n_queries)
         step = 2 * threat_model.eps
         self._ends = torch.stack(
             [threat_model.project(x - step, x), threat_model.project(x + step, x)], 1
         ).flatten(3)
         sizes = [self._window_size(_share(query)) for query in range(n_queries)]
         size = torch.tensor(sizes)
-        place = dice.places(torch.tensor([self.height, self.width]) - size + 1)
+        place = randomness.places(torch.tensor([self.height, self.width]) - size + 1)
         self._size, self._corner = size.to(x.device), place.to(x.device)
-        self._flips = dice.flips(n_queries, self.channels)
+        self._flips = randomness.flips(n_queries, self.channels)
 
     def start(self):
-        stripes = self.dice.signs(self.channels, 1, self.width)
+        stripes = self.randomness.signs(self.channels, 1, self.width)
         return self.threat_model.move_to_sphere(self.x, stripes.expand_as(self.x))
 
     def keep(self, left):
@@ -295,7 +295,7 @@ class _PyramidSearch(_Search):
         for rows in _tiles(self.height):
             for columns in _tiles(self.width):
                 bump = self._bump(rows.stop - rows.start, columns.stop - columns.start)
-                signs = self.dice.signs(self.channels, 1, 1)
+                signs = self.randomness.signs(self.channels, 1, 1)
                 delta[..., rows, columns] = bump * signs
         return self.threat_model.move_to_sphere(self.x, delta)
 
@@ -307,7 +307,7 @@ class _PyramidSearch(_Search):
         source = self._place(height, width)
         mass = self._mass_of(delta, target, source)
         window = delta[target]
-        fresh = self._bump(height, width) * self.dice.signs(self.channels, 1, 1)
+        fresh = self._bump(height, width) * self.randomness.signs(self.channels, 1, 1)
         fresh = fresh + window / self._size(window).clamp_min(1e-12)
         fresh = fresh / self._size(fresh).clamp_min(1e-12) * mass
         delta[source] = 0
@@ -329,7 +329,7 @@ class _PyramidSearch(_Search):
 
     def _bump(self, height, width):
         """Return a positive and a negative pyramid side by side, of norm one."""
-        lies = self.dice.place(2) == 1 if min(height, width) > 1 else width > 1
+        lies = self.randomness.place(2) == 1 if min(height, width) > 1 else width > 1
         if lies:
             first = _pyramid(height, width // 2, self._power)
             second = _pyramid(height, width - width // 2, self._power)

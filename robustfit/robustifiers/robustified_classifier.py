@@ -49,7 +49,7 @@ class RobustifiedClassifier(
         (theta_0) and is then trained on the learned set with the same settings: the
         protocol of "Towards Robust Dataset Learning", section 5.1. The robustifier's
         own theta_0 is used when it is the same net. A robustifier whose ``protocol``
-        is "auto" is told which of the two to learn for.
+        is "auto" learns for the one that this asks for.
     random_state : int, RandomState instance or None, default=None
         Seeds the initialisation and shuffling of a skorch net.
 

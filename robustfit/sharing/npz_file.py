@@ -123,8 +123,8 @@ def save_robust_dataset(
     arrays = {}
     if y is None:
         robustifier = _find_robustifier(X)
-        told = describe_robustifier(robustifier)
-        about |= {name: value for name, value in told.items() if value is not None}
+        described = describe_robustifier(robustifier)
+        about |= {name: value for name, value in described.items() if value is not None}
         X, y = robustifier.X_robust_, robustifier.y_robust_
         classes = getattr(robustifier, "classes_", classes)
         image_shape = getattr(robustifier, "image_shape_", image_shape)

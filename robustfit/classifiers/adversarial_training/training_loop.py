@@ -199,8 +199,8 @@ class TrainingLoop:
         return record | {"seconds": self.progress.seconds}
 
     def _report(self, record):
-        told = {name: value for name, value in record.items() if name != "epoch"}
-        self.progress.report(f"epoch {record['epoch']}", told)
+        measured = {k: value for k, value in record.items() if k != "epoch"}
+        self.progress.report(f"epoch {record['epoch']}", measured)
 
     def _losses(self):
         batches = self.net.history[
