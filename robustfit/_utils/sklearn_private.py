@@ -8,6 +8,7 @@ __all__ = [
     "BaseSearchCV",
     "Interval",
     "StrOptions",
+    "callback_context",
     "svm_gamma",
     "svm_support_rows",
     "voting_weights",
@@ -32,3 +33,8 @@ def voting_weights(estimator):
     if weights is None:
         return np.ones(len(estimator.estimators_))
     return np.asarray(weights, float)
+
+
+def callback_context(estimator, n_steps):
+    """Return the callback context of an estimator's fit, of ``n_steps`` subtasks."""
+    return estimator._init_callback_context(max_subtasks=n_steps)
