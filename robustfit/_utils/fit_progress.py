@@ -4,6 +4,7 @@ import time
 from contextlib import contextmanager
 
 from robustfit._utils.checkpoint import Checkpoint
+from robustfit._utils.sklearn_private import callback_context
 from robustfit._utils.torch_bridge import draw_seed
 
 __all__ = ["NOT_IN_RESULT", "FitProgress", "open_fit", "print_line"]
@@ -84,7 +85,7 @@ class FitProgress:
 
     def __enter__(self):
         """Begin the fit."""
-        context = self.estimator._init_callback_context(max_subtasks=self.n_steps)
+        context = callback_context(self.estimator, self.n_steps)
         self._context = context.call_on_fit_task_begin(estimator=self.estimator)
         self._start = time.perf_counter()
         return self

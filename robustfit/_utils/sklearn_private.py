@@ -8,10 +8,16 @@ __all__ = [
     "BaseSearchCV",
     "Interval",
     "StrOptions",
+    "callback_context",
     "svm_gamma",
     "svm_support_rows",
     "voting_weights",
 ]
+
+
+def callback_context(estimator, n_tasks):
+    """Return the context of a fit of ``n_tasks`` for scikit-learn's callbacks."""
+    return estimator._init_callback_context(max_subtasks=n_tasks)
 
 
 def svm_gamma(estimator):
