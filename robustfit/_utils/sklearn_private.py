@@ -15,6 +15,11 @@ __all__ = [
 ]
 
 
+def callback_context(estimator, n_tasks):
+    """Return the context of a fit of ``n_tasks`` for scikit-learn's callbacks."""
+    return estimator._init_callback_context(max_subtasks=n_tasks)
+
+
 def svm_gamma(estimator):
     """Return the number that ``gamma`` of a fitted SVC stands for."""
     return estimator._gamma

@@ -9,6 +9,7 @@ from sklearn.callback import CallbackSupportMixin, with_callbacks
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
+from robustfit._utils.sklearn_private import callback_context
 from robustfit._utils.torch_bridge import draw_seed, seeded_torch
 from robustfit.sklearn_to_torch.torch_classifier import as_torch, transformer_as_torch
 
@@ -103,7 +104,7 @@ class RobustifiedClassifier(
         self : RobustifiedClassifier
         """
         self._check_fine_tune()
-        context = self._init_callback_context(max_subtasks=2)
+        context = callback_context(self, n_tasks=2)
         context.call_on_fit_task_begin(estimator=self, X=X, y=y)
         self._learn_set(X, y, context.subcontext(task_name="learn-set"))
         self._train(X, y, context.subcontext(task_name="train-classifier"))
