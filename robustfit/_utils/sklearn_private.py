@@ -38,8 +38,3 @@ def voting_weights(estimator):
     if weights is None:
         return np.ones(len(estimator.estimators_))
     return np.asarray(weights, float)
-
-
-def callback_context(estimator, n_steps):
-    """Return the callback context of an estimator's fit, of ``n_steps`` subtasks."""
-    return estimator._init_callback_context(max_subtasks=n_steps)
