@@ -144,6 +144,43 @@ def test_interrupted_and_resumed(digits, tmp_path, name, at_its):
     assert len(seen.begun) > 4
 
 
+class ChangesHistory(Recorder):
+    """A user's callback that renames or removes what a fit has logged."""
+
+    def __init__(self, change):
+        super().__init__()
+        self.change = change
+
+    def on_fit_task_end(self, estimator, context):
+        self.change(estimator.history_)
+
+
+def rename(history):
+    for record in history:
+        for key in [key for key in record if not key.startswith("my ")]:
+            record[f"my {key}"] = record.pop(key)
+
+
+@pytest.mark.parametrize("change", [rename, list.clear])
+@pytest.mark.parametrize(
+    "name", [name for name in FITS if "KIP" in name or "adv" in name]
+)
+def test_the_history_is_the_users(digits, tmp_path, name, change):
+    X, y = few(digits)
+    model = clone(FITS[name]).set_params(random_state=0, verbose=1)
+    whole = clone(model).fit(X, y)
+    changed = clone(model).set_callbacks(ChangesHistory(change)).fit(X, y)
+    assert history_of(changed) != history_of(whole)
+    assert result_of(changed) == result_of(whole)
+    cut = clone(model).set_params(checkpoint=str(tmp_path))
+    resumed = clone(cut)
+    with cut_off(cut, 4, "begin"), pytest.raises(KeyboardInterrupt):
+        cut.set_callbacks(ChangesHistory(change)).fit(X, y)
+    resumed.fit(X, y)
+    assert history_of(resumed) != history_of(whole)
+    assert result_of(resumed) == result_of(whole)
+
+
 @pytest.mark.parametrize("name", FITS)
 def test_without_a_seed_the_saved_one_goes_on(digits, tmp_path, name):
     X, y = few(digits)

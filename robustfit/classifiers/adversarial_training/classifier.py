@@ -124,6 +124,7 @@ class AdversarialClassifier(CallbackSupportMixin, NetClassifier):
         ``update_seconds``), with ``early_stopping`` the ``natural_accuracy`` and
         ``robust_accuracy`` on held-out images and ``validation_seconds``; ``stopped``
         says why a stage ended early. Goes on over ``partial_fit`` and warm starts.
+        It may be changed: nothing is read from it.
     image_shape_ : tuple of int
     n_features_in_ : int
         Numbers in a (flattened) sample.
@@ -285,11 +286,11 @@ class AdversarialClassifier(CallbackSupportMixin, NetClassifier):
             X, y, early_stopping = hold_out(
                 X, y, self.validation_fraction, self.n_iter_no_change, self._seed
             )
-        self._train(
+        state = self._train(
             X, y, stages, checkpoint=checkpoint, saved=saved,
             early_stopping=early_stopping,
         )  # fmt: skip
-        warn_if_collapsed(self.history_[-1], len(self.classes_))
+        warn_if_collapsed(state, stages[-1].budgets[-1], len(self.classes_))
         return self
 
     @with_callbacks
@@ -345,8 +346,10 @@ class AdversarialClassifier(CallbackSupportMixin, NetClassifier):
             self.net_.initialize()
         self.history_ = []
         self.eps_ = None
+        self._n_trained = 0
 
     def _train(self, X, y, stages, **options):
+        """Train through the stages; return the state at their end."""
         self.net_.set_params(
             norm=self.norm,
             clip_range=self.clip_range,
@@ -368,13 +371,15 @@ class AdversarialClassifier(CallbackSupportMixin, NetClassifier):
                 n_classes=len(self.classes_),
                 progress=progress,
                 trained_eps=self.eps_,
+                n_trained=self._n_trained,
                 loss_jump=self.loss_jump,
                 **options,
             )
             try:
                 loop.run(stages)
             finally:
-                self.eps_ = loop.eps
+                self.eps_, self._n_trained = loop.state.good.eps, loop.n_epochs
+        return loop.state
 
 
 @as_torch.register

@@ -15,12 +15,8 @@ from robustfit._utils.torch_bridge import (
     to_tensor,
 )
 from robustfit.classifiers.adversarial_training.skorch_net import steps_of
-from robustfit.classifiers.adversarial_training.snapshots import (
-    Snapshot,
-    pack,
-    plain_rows,
-    unpack,
-)
+from robustfit.classifiers.adversarial_training.snapshots import Snapshot, plain_rows
+from robustfit.classifiers.adversarial_training.training_state import TrainingState
 from robustfit.evaluation.judge import judge
 from robustfit.exceptions import CollapsedTrainingWarning
 from robustfit.sklearn_to_torch.torch_classifier import as_torch
@@ -62,13 +58,13 @@ def hold_out(X, y, fraction, n_iter_no_change, seed):
     return np.delete(X, held, axis=0), np.delete(y, held), early_stopping
 
 
-def warn_if_collapsed(record, n_classes):
+def warn_if_collapsed(state, eps, n_classes):
     """Warn when the last epoch's loss is that of the same answer for every image."""
-    loss, guessing = record["train_loss"], np.log(n_classes)
-    if loss < COLLAPSED * guessing or "stopped" in record:
+    loss, guessing = state.losses[-1], np.log(n_classes)
+    if loss < COLLAPSED * guessing or state.stopped is not None:
         return
     warnings.warn(
-        f"Adversarial training at eps={record['eps']:.3g} ended with a training loss "
+        f"Adversarial training at eps={eps:.3g} ended with a training loss "
         f"of {loss:.3g}; guessing has {guessing:.3g}. Reach this budget from a smaller "
         "one (eps_stages, eps_schedule='iterative'), or train longer.",
         CollapsedTrainingWarning,
@@ -86,7 +82,7 @@ class TrainingLoop:
     X, y : ndarray
         float32 images and int64 classes.
     history : list of dict
-        One record an epoch; extended in place.
+        A log for the user, one record an epoch; extended in place, never read.
     seed : int
         Epoch n draws from a generator seeded by this and n alone.
     n_classes : int
@@ -97,9 +93,16 @@ class TrainingLoop:
         What the checkpoint holds.
     trained_eps : float or None
         Budget that the weights were trained at before; None for new weights.
+    n_trained : int
+        Epochs that they were trained for before.
     early_stopping : EarlyStopping or None
     loss_jump : float
         In units of the logarithm of the number of classes.
+
+    Attributes
+    ----------
+    state : TrainingState
+        All that later epochs depend on.
     """
 
     def __init__(
@@ -115,6 +118,7 @@ class TrainingLoop:
         checkpoint,
         saved=None,
         trained_eps=None,
+        n_trained=0,
         early_stopping=None,
         loss_jump=0.25,
     ):
@@ -126,47 +130,43 @@ class TrainingLoop:
         self.jump = loss_jump * np.log(n_classes)
         self.progress = progress
         self.checkpoint, self.saved = checkpoint, saved
-        self._first, self._net_first = len(history), len(net.history)
-        self._good = self._snapshot(trained_eps)
-        self._best = None
-        self._last_ended = -1
+        self._n_trained, self._net_first = n_trained, len(net.history)
+        self.state = TrainingState(self._snapshot(trained_eps))
 
     @property
-    def eps(self):
-        """Budget of the last good epoch; None before the first."""
-        return self._good.eps
+    def n_epochs(self):
+        """Epochs that the net was trained for, earlier fits included."""
+        return self._n_trained + self.state.n_done
 
     def run(self, stages):
         """Train through all stages; on an interrupt the last good state stays."""
         self._resume()
         try:
+            for epoch in range(self._n_trained, self.n_epochs):
+                self.progress.skip(f"epoch {epoch}")
             for number, stage in enumerate(stages):
-                done = [r for r in self.history[self._first :] if r["stage"] == number]
-                for record in done:
-                    self.progress.skip(f"epoch {record['epoch']}")
-                if number > self._last_ended:
-                    self._run_stage(number, stage, done)
+                if number > self.state.last_ended:
+                    self._run_stage(number, stage)
         except BaseException:
-            self._restore(self._good)
+            self._restore(self.state.good)
             raise
         finally:
             set_training(self.net, False)
 
-    def _run_stage(self, number, stage, done):
-        self._begin_stage(stage, n_done=len(done))
-        records = list(done)
-        has_stopped = bool(done) and "stopped" in done[-1]
-        for eps in () if has_stopped else stage.budgets[len(done) :]:
-            with self.progress.step(f"epoch {len(self.history)}"):
-                record = self._run_epoch(number, stage, eps)
-                records.append(record)
-                self._judge(records, stage)
-                self.history.append(record)
+    def _run_stage(self, number, stage):
+        state = self.state
+        if state.stage != number:
+            state.begin_stage(number)
+        self._begin_stage(stage, n_done=len(state.losses))
+        for eps in stage.budgets[len(state.losses) :]:
+            if state.stopped is not None:
+                break
+            with self.progress.step(f"epoch {self.n_epochs}"):
+                record = self._run_epoch(stage, eps)
+                self._note(record, stage)
                 self._save()
             self._report(record)
-            if "stopped" in record:
-                break
-        self._end_stage(number)
+        self._end_stage()
 
     def _begin_stage(self, stage, n_done):
         """Let the callbacks begin where the stage began, resumed or not."""
@@ -175,21 +175,20 @@ class TrainingLoop:
         net.set_params(max_epochs=len(stage.budgets))
         net.notify("on_train_begin", X=self.X, y=self.y)
         net.history.extend(reversed(rows))
-        if n_done == 0:
-            self._best = None
 
-    def _end_stage(self, number):
+    def _end_stage(self):
         """Go back to the weights with the best robust validation accuracy."""
-        if self._best is not None:
-            self._good, self._best = self._best, None
-            self._restore(self._good)
-        self._last_ended = number
+        state = self.state
+        if state.best is not None:
+            state.good, state.best = state.best, None
+            self._restore(state.good)
+        state.last_ended = state.stage
         self._save()
         self.net.notify("on_train_end", X=self.X, y=self.y)
 
-    def _run_epoch(self, number, stage, eps):
+    def _run_epoch(self, stage, eps):
         """Train for one epoch at ``eps``; return what was measured."""
-        n_epoch = len(self.history)
+        n_epoch, number = self.n_epochs, self.state.stage
         self.net.set_params(eps=eps)
         with seeded_torch(stage_generator(self.seed, n_epoch).initial_seed()):
             self.net.fit_loop(self.X, self.y, epochs=1)
@@ -234,28 +233,41 @@ class TrainingLoop:
             )
         return measured | {"validation_seconds": time.perf_counter() - start}
 
-    def _judge(self, records, stage):
-        """Keep the weights of a good epoch; mark the record that ends the stage."""
-        record, earlier = records[-1], records[-1 - JUMP_WINDOW : -1]
-        loss = record["train_loss"]
-        if not np.isfinite(loss):
-            record["stopped"] = "loss is not finite"
-        elif stage.stops_at_jump and earlier:
-            lowest = min(r["train_loss"] for r in earlier)
-            if loss > lowest + self.jump:
-                record["stopped"] = "jump of the loss"
-        if "stopped" in record:
-            self._restore(self._good)
-            return
-        self._good = self._snapshot(record["eps"])
+    def _note(self, record, stage):
+        """Judge an epoch and log its record, with why the stage ends if it does."""
+        state = self.state
+        state.stopped = self._judge(record, stage)
+        if state.stopped is not None:
+            record["stopped"] = state.stopped
+        state.n_done += 1
+        self.history.append(dict(record))
+
+    def _judge(self, record, stage):
+        """Keep the weights of a good epoch; return why the stage ends, or None."""
+        state = self.state
+        fault = self._find_fault(record["train_loss"], stage)
+        state.losses.append(record["train_loss"])
+        if fault is not None:
+            self._restore(state.good)
+            return fault
+        state.good = self._snapshot(record["eps"])
         if self.early_stopping is None:
-            return
-        scores = [r["robust_accuracy"] for r in records]
-        best = int(np.argmax(scores))
-        if best == len(scores) - 1:
-            self._best = self._good
-        if len(scores) - 1 - best >= self.early_stopping.n_iter_no_change:
-            record["stopped"] = "robust accuracy"
+            return None
+        state.scores.append(record["robust_accuracy"])
+        n_no_change = len(state.scores) - 1 - int(np.argmax(state.scores))
+        if n_no_change == 0:
+            state.best = state.good
+        has_stopped = n_no_change >= self.early_stopping.n_iter_no_change
+        return "robust accuracy" if has_stopped else None
+
+    def _find_fault(self, loss, stage):
+        """Return what is wrong with the loss of an epoch, or None."""
+        earlier = self.state.losses[-JUMP_WINDOW:]
+        if not np.isfinite(loss):
+            return "loss is not finite"
+        if stage.stops_at_jump and earlier and loss > min(earlier) + self.jump:
+            return "jump of the loss"
+        return None
 
     def _snapshot(self, eps):
         net = self.net
@@ -270,25 +282,18 @@ class TrainingLoop:
     def _save(self):
         if self.checkpoint.path is None:
             return
-        arrays = pack("good", self._good)
-        if self._best is not None:
-            arrays |= pack("best", self._best)
-        self.checkpoint.save(arrays, {
-            "seed": self.seed,
-            "eps": [self._good.eps, self._best and self._best.eps],
-            "last_ended": self._last_ended,
-            "history": self.history[self._first :],
-            "net_history": plain_rows(self.net.history[self._net_first :]),
-        })  # fmt: skip
+        arrays, record = self.state.pack(
+            seed=self.seed,
+            history=self.history[-self.state.n_done :],
+            net_history=plain_rows(self.net.history[self._net_first :]),
+        )
+        self.checkpoint.save(arrays, record)
 
     def _resume(self):
         if self.saved is None:
             return
         arrays, record = self.saved
-        self._good = unpack("good", arrays, self._good, record["eps"][0])
-        if any(name.startswith("best/") for name in arrays):
-            self._best = unpack("best", arrays, self._good, record["eps"][1])
-        self._last_ended = record["last_ended"]
+        self.state = TrainingState.unpack(arrays, record, self.state.good)
         self.history.extend(record["history"])
         self.net.history.extend(record["net_history"])
-        self._restore(self._good)
+        self._restore(self.state.good)

@@ -96,7 +96,8 @@ class KIPDistiller(TrainingSetRewriter):
         One record a validation: the number of its outer ``step``, the ``outer_loss``,
         on the validation rows ``natural_accuracy`` and ``robust_accuracy`` (PGD-10 on
         the margin and on the cross-entropy survived) and ``gradient_norm``, the mean l2
-        norm of the input gradient of the cross-entropy.
+        norm of the input gradient of the cross-entropy. It may be changed:
+        nothing is read from it.
     n_outer_steps_ : int
         Steps taken.
     memory_ : str
@@ -261,20 +262,19 @@ class KIPDistiller(TrainingSetRewriter):
         with FitProgress(self, self.n_outer_steps) as progress:
             for _ in range(state.n_done):
                 progress.skip("outer-step")
+            if state.best_score is None:
+                self._pause(problem, state, checkpoint, progress)
             for _ in range(state.n_done, self.n_outer_steps):
-                self._pause_if_due(problem, state, checkpoint, progress)
                 if state.n_no_change == self.n_iter_no_change:
                     break
                 with progress.step("outer-step"):
                     self._take_step(problem, state)
-            self._pause_if_due(problem, state, checkpoint, progress)
+                is_last = state.n_done == self.n_outer_steps
+                if is_last or state.n_done % self.validate_every == 0:
+                    self._pause(problem, state, checkpoint, progress)
 
-    def _pause_if_due(self, problem, state, checkpoint, progress):
-        """Validate and save, every so many steps and after the last one."""
-        is_last = state.n_done == self.n_outer_steps
-        is_noted = state.history and state.history[-1]["step"] == state.n_done
-        if is_noted or not (is_last or state.n_done % self.validate_every == 0):
-            return
+    def _pause(self, problem, state, checkpoint, progress):
+        """Validate, keep the set if it is the best so far, save and report."""
         record = {"step": state.n_done}
         if state.n_done:
             record["outer_loss"] = state.loss
@@ -312,7 +312,7 @@ class KIPDistiller(TrainingSetRewriter):
 
     def _keep(self, state, shape):
         """Set the learned attributes from the best state so far."""
-        is_judged = bool(state.history)
+        is_judged = state.best_score is not None
         x, y = (state.best_x, state.best_y) if is_judged else (state.x, state.y)
         self.X_robust_ = to_array(x.float()).reshape(len(x), *shape)
         self.y_robust_ = to_array(y.float())

@@ -28,11 +28,12 @@ class DistillationState:
         Outer steps taken.
     loss : float
         Outer loss of the last step.
-    best_score : float
+    best_score : float or None
+        None before the first validation.
     n_no_change : int
         Validations since then.
     history : list of dict
-        One record a validation.
+        A log for the user, one record a validation: nothing is read from it.
     """
 
     x: torch.Tensor
@@ -45,7 +46,7 @@ class DistillationState:
     square_y: torch.Tensor
     n_done: int = 0
     loss: float = float("nan")
-    best_score: float = -1.0
+    best_score: float | None = None
     n_no_change: int = 0
     history: list = field(default_factory=list)
 
@@ -80,7 +81,7 @@ class DistillationState:
         """Keep a validation's record, and the set if it is the best so far."""
         self.history.append(record)
         self.n_no_change += 1
-        if score > self.best_score:
+        if self.best_score is None or score > self.best_score:
             self.best_score, self.n_no_change = score, 0
             self.best_x, self.best_y = self.x.clone(), self.y.clone()
 

@@ -1,3 +1,4 @@
+import json
 import pickle
 import re
 
@@ -203,6 +204,18 @@ def test_stages_are_warm_starts(data):
     assert staged.eps_ == 0.2
 
 
+@pytest.mark.parametrize("change", [list.clear, lambda history: history.append({})])
+def test_a_warm_start_does_not_read_the_history(data, change):
+    X, y = data[0][:100], data[1][:100]
+    model = AdversarialClassifier(eps=0.1, warm_start=True, **FAST)
+    expected = clone(model).fit(X, y).fit(X, y).partial_fit(X, y)
+    change(model.fit(X, y).history_)
+    change(model.fit(X, y).history_)
+    model.partial_fit(X, y)
+    assert_same_weights(model, expected)
+    assert model.history_[-1]["epoch"] == 4
+
+
 def test_a_cold_fit_forgets(data):
     X, y = data[0][:100], data[1][:100]
     model = AdversarialClassifier(eps=0.1, **FAST)
@@ -323,6 +336,56 @@ def test_interrupted_and_resumed(data, tmp_path, n_done, early_stopping):
         }
     # a finished fit is loaded, not run
     assert_same_weights(whole, clone(resumed).fit(X, y))
+
+
+ITERATIVE = {
+    "eps": 0.3, "eps_schedule": "iterative", "eps_increment": 0.02,
+    "estimator": linear_net(lr=0.0), "loss_jump": 0.02,
+}  # fmt: skip
+JUDGED = {
+    "eps": 0.1, "n_epochs": 8, "early_stopping": True, "n_iter_no_change": 2,
+    "validation_fraction": 0.25, "estimator": linear_net(lr=2.0),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("parameters", [ITERATIVE, JUDGED], ids=["jump", "judge"])
+def test_a_resumed_fit_stops_without_the_history(data, tmp_path, parameters):
+    X, y = data[0][:200], data[1][:200]
+    model = AdversarialClassifier(**FAST | parameters)
+    whole = clone(model).fit(X, y)
+    n_epochs = len(whole.history_)
+    assert "stopped" in whole.history_[-1]
+    model.set_params(checkpoint=str(tmp_path))
+
+    class Forgetful(TrainingLoop):
+        def _save(self):
+            self.history.clear()
+            super()._save()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            "robustfit.classifiers.adversarial_training.classifier.TrainingLoop",
+            Forgetful,
+        )
+        interrupted(model, X, y, n_epochs - 1)
+    resumed = clone(model).fit(X, y)
+    assert [r["epoch"] for r in resumed.history_] == [n_epochs - 1]
+    assert resumed.history_[-1]["stopped"] == whole.history_[-1]["stopped"]
+    assert resumed.eps_ == whole.eps_
+    assert_same_weights(resumed, whole)
+
+
+def test_a_checkpoint_without_the_state_is_refused(data, tmp_path):
+    X, y = data[0][:100], data[1][:100]
+    model = AdversarialClassifier(eps=0.1, checkpoint=str(tmp_path), **FAST).fit(X, y)
+    path = next(tmp_path.glob("*.npz"))
+    with np.load(path) as saved:
+        arrays = dict(saved)
+    record = json.loads(str(arrays.pop("record")))
+    del record["losses"], record["n_done"]
+    np.savez(path, record=np.array(json.dumps(record)), **arrays)
+    with pytest.raises(ValueError, match=r"lacks \['losses', 'n_done'\].*Delete it"):
+        clone(model).fit(X, y)
 
 
 def test_an_interrupt_leaves_the_weights_of_the_last_epoch(data):

@@ -421,6 +421,33 @@ def test_stops_early_and_returns_the_best(digits, monkeypatch):
     np.testing.assert_array_equal(distiller.X_robust_, best.fit(X, y).X_robust_)
 
 
+def test_a_resumed_fit_counts_validations_without_the_history(
+    digits, tmp_path, monkeypatch
+):
+    X, y, _, _ = digits
+    scores = [0.5, 0.4, 0.3, 0.2, 0.6]  # the last comes just in time
+    monkeypatch.setattr(
+        AdvKIPDistiller, "_score", lambda self, record: scores[record["step"]]
+    )
+    part = quick(n_support=30, validate_every=1, n_iter_no_change=4)
+    whole = clone(part).fit(X, y)
+    part.set_params(checkpoint=str(tmp_path))
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, part, 2)
+        note = DistillationState.note
+
+        def note_and_clear(self, record, score):
+            note(self, record, score)
+            self.history.clear()
+
+        patch.setattr(DistillationState, "note", note_and_clear)
+        with pytest.raises(KeyboardInterrupt):
+            part.fit(X, y)
+    resumed = clone(part).fit(X, y)
+    assert [record["step"] for record in resumed.history_] == [3, 4]
+    assert resumed.X_robust_.tobytes() == whole.X_robust_.tobytes()
+
+
 def test_callbacks_see_every_step(digits):
     X, y, _, _ = digits
     from sklearn.callback import ProgressBar
