@@ -2,6 +2,9 @@
 
 __all__ = [
     "AttackBudgetError",
+    "BatchDependenceWarning",
+    "BudgetUnitWarning",
+    "ChannelsLastWarning",
     "DatasetChecksumError",
     "DatasetFormatError",
     "CollapsedTrainingWarning",
@@ -52,7 +55,7 @@ class DatasetChecksumError(DatasetFormatError):
 
 
 class CollapsedTrainingWarning(UserWarning):
-    """Adversarial training ended with the loss of guessing: nothing was learned."""
+    """Training ended where it began: no net was better than guessing."""
 
 
 class MemoryBudgetError(MemoryError):
@@ -63,12 +66,20 @@ class JitterWarning(UserWarning):
     """Cholesky needed a larger ridge than asked for: the kernel is indefinite."""
 
 
+class ChannelsLastWarning(UserWarning):
+    """Images look like (n_samples, height, width, channels); channels come first."""
+
+
 class FlatImagesWarning(UserWarning):
     """Flat rows without ``image_shape`` where neighbouring pixels matter."""
 
 
 class RobustnessWarning(UserWarning):
     """Base class of every warning about a robustness number that may mislead."""
+
+
+class BudgetUnitWarning(RobustnessWarning):
+    """The budget and the range of X look as if they had different units."""
 
 
 class GradientMaskingWarning(RobustnessWarning):
@@ -85,6 +96,10 @@ class ProbabilityOutputWarning(RobustnessWarning):
 
 class RandomizedDefenseWarning(RobustnessWarning):
     """The model's output changes from call to call; use ``version="rand"``."""
+
+
+class BatchDependenceWarning(RobustnessWarning):
+    """The model's output for a sample depends on the others of its batch."""
 
 
 class DynamicDefenseWarning(RobustnessWarning):

@@ -6,6 +6,7 @@ or projects by itself.
 """
 
 import math
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from numbers import Real
@@ -20,17 +21,22 @@ from robustfit._utils.sample_random import (
     sample_uniform,
 )
 from robustfit._utils.torch_bridge import per_sample
-from robustfit.exceptions import AttackBudgetError, PixelRangeError
+from robustfit.exceptions import AttackBudgetError, BudgetUnitWarning, PixelRangeError
 
 __all__ = ["ThreatModel"]
 
 NORMS = ("linf", "l2", "l1")
+
+# Ranges wider than this are those of unscaled pixels, not of standardised ones.
+_WIDE = 10
 
 # Share of the features that one l1 ascent step moves (Tramèr & Boneh, 2019).
 _L1_STEP_SHARE = 0.05
 
 # Float32 rounding of x + delta: relative to the largest magnitude in play.
 _ROUNDING = 1e-5
+# Float32 rounding of data that were scaled as their range was, likewise.
+_SCALING = 8 * float(np.finfo(np.float32).eps)
 
 
 @dataclass(frozen=True)
@@ -46,6 +52,7 @@ class ThreatModel:
         ``8/255`` is the field's usual linf budget for CIFAR-10). ``eps >= 0``.
     clip_range : tuple of (float, float) or None, default=(0.0, 1.0)
         Smallest and largest valid value of an input. ``None`` means unbounded inputs.
+        A list or an array of two numbers becomes a tuple.
 
     Raises
     ------
@@ -84,6 +91,9 @@ class ThreatModel:
             )
         if not (math.isfinite(self.eps) and self.eps >= 0):
             raise ValueError(f"eps is {self.eps!r}; expected a finite number >= 0.")
+        if isinstance(self.clip_range, list | np.ndarray):
+            pair = tuple(np.asarray(self.clip_range).tolist())
+            object.__setattr__(self, "clip_range", pair)
         if self.clip_range is not None:
             _check_clip_range(self.clip_range)
 
@@ -278,21 +288,62 @@ class ThreatModel:
             )
 
     def check_range(self, X):
-        """Raise :class:`PixelRangeError` unless the array X lies in ``clip_range``."""
-        if self.clip_range is None or X.size == 0:
-            return
+        """Return the array or tensor X, which has to lie in ``clip_range``.
+
+        What leaves it by no more than float32 rounding is clipped: data and range that
+        were scaled by the same numbers end there.
+
+        Raises
+        ------
+        PixelRangeError
+            If X leaves the range further.
+        """
+        if self.clip_range is None or math.prod(X.shape) == 0:
+            return X
         low, high = self.clip_range
-        smallest, largest = float(np.min(X)), float(np.max(X))
+        smallest, largest = float(X.min()), float(X.max())
         if smallest >= low and largest <= high:
-            return
+            return X
+        slack = _SCALING * max(abs(low), abs(high))
+        if smallest >= low - slack and largest <= high + slack:
+            if isinstance(X, torch.Tensor):
+                return self.clip(X)
+            return np.clip(X, low, high).astype(X.dtype, copy=False)
         raise PixelRangeError(
             f"X lies in [{smallest:g}, {largest:g}]; expected "
             f"clip_range=({low:g}, {high:g}). {_range_advice(smallest, largest, high)}"
         )
 
+    def warn_of_unit(self, X):
+        """Warn where budget and range of the array X look as if of different units.
+
+        A budget beyond the whole range, or below a level of pixels that have 256.
+        """
+        if self.clip_range is None or self.eps == 0 or len(X) == 0:
+            return
+        low, high = self.clip_range
+        width = high - low
+        n_features = 1 if self.norm == "linf" else math.prod(X.shape[1:])
+        root = 2 if self.norm == "l2" else 1
+        widest = width * n_features ** (1 / root)
+        if self.eps > widest:
+            advice = "can turn any X into any other; for pixels 0..1 divide it by 255"
+        elif width > _WIDE and self.eps < 0.99 * width / 255:
+            advice = (
+                f"is less than one level of 255; you may mean {self.eps * width:.4g}"
+            )
+        else:
+            return
+        warnings.warn(
+            f"The unit of eps looks wrong: eps={self.eps:.4g} in {self.norm} for X in "
+            f"[{low:g}, {high:g}] {advice}. eps has the unit of X.",
+            BudgetUnitWarning,
+            stacklevel=3,
+        )
+
 
 def _check_clip_range(clip_range):
-    is_pair = isinstance(clip_range, tuple | list) and len(clip_range) == 2
+    is_pair = isinstance(clip_range, tuple) and len(clip_range) == 2
     if not is_pair or not all(isinstance(bound, Real) for bound in clip_range):
         raise ValueError(f"clip_range is {clip_range!r}; expected (low, high) or None.")
     if not clip_range[0] < clip_range[1]:

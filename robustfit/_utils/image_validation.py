@@ -1,11 +1,13 @@
 """What counts as images, and the errors for what does not."""
 
+import warnings
 from typing import NamedTuple
 
 import numpy as np
-from sklearn.utils.validation import check_array, validate_data
+from sklearn.utils.validation import validate_data
 
-from robustfit.exceptions import ImageShapeError
+from robustfit._utils.input_arrays import as_numbers, plain_array
+from robustfit.exceptions import ChannelsLastWarning, ImageShapeError
 
 __all__ = ["check_image_shape", "validate_images"]
 
@@ -63,12 +65,11 @@ def validate_images(estimator, X, threat_model, *, reset=True):
     ValidatedImages
         ``X`` is a fresh or read-only-safe float32 array of X's own shape.
     """
+    X = plain_array(X)
     image_shape = getattr(estimator, "image_shape", None)
     n_dimensions = X.ndim if hasattr(X, "ndim") else np.asarray(X).ndim
     if n_dimensions == 4:
-        X = check_array(
-            X, allow_nd=True, dtype=np.float32, input_name="X", estimator=estimator
-        )
+        X = as_numbers(X, estimator=estimator)
         shape = X.shape[1:]
         if image_shape is not None and check_image_shape(image_shape) != shape:
             raise ImageShapeError(
@@ -76,22 +77,39 @@ def validate_images(estimator, X, threat_model, *, reset=True):
                 "Leave image_shape=None for 4-D images."
             )
         _compare_image_shape(estimator, shape, reset)
+        if reset:
+            _warn_of_channels_last(X.shape)
         validate_data(estimator, X.reshape(len(X), -1), reset=reset, dtype=np.float32)
-    elif n_dimensions == 3:
+    elif n_dimensions == 3 or n_dimensions > 4:
+        advice = "Add the channel axis with X[:, None] for grey images."
+        if n_dimensions > 4:
+            advice = "Flatten what is more than an image: X.reshape(len(X), -1)."
         raise ImageShapeError(
-            f"X has shape {np.shape(X)}; expected (n_samples, C, H, W). Add the "
-            "channel axis with X[:, None] for grey images."
+            f"X has shape {np.shape(X)}; expected (n_samples, C, H, W). {advice}"
         )
     else:
-        X = validate_data(estimator, X, reset=reset, dtype=np.float32)
+        X = plain_array(validate_data(estimator, X, reset=reset, dtype=np.float32))
         shape = (X.shape[1],)
         if image_shape is not None:
             shape = check_image_shape(image_shape, X.shape[1])
         _compare_image_shape(estimator, shape, reset)
-    threat_model.check_range(X)
+    X = threat_model.check_range(X)
     if not X.flags.writeable:
         X = X.copy()  # torch shares memory with arrays and takes writable ones only
     return ValidatedImages(X, shape)
+
+
+def _warn_of_channels_last(shape):
+    _, channels, height, width = shape
+    if width not in (1, 3, 4) or min(channels, height) <= 4:
+        return
+    warnings.warn(
+        f"X has shape {shape}, read as {channels} channels of {height}x{width} pixels. "
+        "It looks like channels-last images (n_samples, height, width, channels); "
+        "expected (n_samples, channels, height, width). Pass np.moveaxis(X, -1, 1).",
+        ChannelsLastWarning,
+        stacklevel=4,
+    )
 
 
 def _compare_image_shape(estimator, shape, reset):

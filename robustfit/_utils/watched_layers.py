@@ -16,15 +16,19 @@ def watched_layers(layers, watch):
     ----------
     layers : list of torch.nn.Module
     watch : callable
-        Is given the layer, its first positional input, and what it returned.
+        Is given the layer, its first input (by position, else by name), and what it
+        returned.
     """
     caller = threading.get_ident()
 
-    def call_watch(layer, inputs, output):
+    def call_watch(layer, inputs, named, output):
         if threading.get_ident() == caller:
-            watch(layer, inputs[0], output)
+            given = inputs[0] if inputs else next(iter(named.values()), None)
+            watch(layer, given, output)
 
-    handles = [layer.register_forward_hook(call_watch) for layer in layers]
+    handles = [
+        layer.register_forward_hook(call_watch, with_kwargs=True) for layer in layers
+    ]
     try:
         yield
     finally:

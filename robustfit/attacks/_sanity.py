@@ -20,9 +20,12 @@ from robustfit.exceptions import (
 __all__ = ["SQUARE_ADVICE", "flags_as_warnings", "warn_if_square_helped"]
 
 SQUARE_ADVICE = (
-    "The black-box Square attack found adversarial examples that the gradient attacks "
-    "missed: the gradients may be masked. Do not trust gradient attacks on this model."
+    "The black-box Square attack fooled the model on {found} of {n} samples that the "
+    "gradient attacks had left standing: the gradients may be masked. Do not trust "
+    "gradient attacks on this model."
 )
+# Of the samples attacked; honest nets leave one in a hundred or two.
+_LEFT_TO_SQUARE = 0.01
 
 # A phrase of the reference's message, and the warning it becomes.
 _FLAGS = (
@@ -75,7 +78,9 @@ class _Collector(logging.Handler):
 
 
 def warn_if_square_helped(robust_after):
-    """Warn as the paper's flag does: Square removed more than 0.2 % of the samples.
+    """Warn where Square removed more than one in a hundred of the samples.
+
+    The paper's flag is 0.2 %, which a single sample exceeds in any small set.
 
     Parameters
     ----------
@@ -86,6 +91,8 @@ def warn_if_square_helped(robust_after):
     white_box = [alive for name, alive in survivors.items() if name != "square"]
     if "square" not in survivors or len(white_box) < 2:
         return
-    before = torch.stack(white_box).all(0).float().mean()
-    if survivors["square"].float().mean() < before - 0.002:
-        warnings.warn(SQUARE_ADVICE, SquareAttackWarning, stacklevel=4)
+    before = torch.stack(white_box).all(0)
+    found, n = int((before & ~survivors["square"]).sum()), len(before)
+    if found > _LEFT_TO_SQUARE * n:
+        advice = SQUARE_ADVICE.format(found=found, n=n)
+        warnings.warn(advice, SquareAttackWarning, stacklevel=4)

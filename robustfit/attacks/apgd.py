@@ -87,9 +87,9 @@ class APGD(Attack):
         if n_targets != 0:
             check_count("n_targets", n_targets)
         check_loss(loss)
-        if n_targets and loss == "cross-entropy":
+        if n_targets and loss.endswith("cross-entropy"):
             raise ValueError(
-                "loss='cross-entropy' has no targeted form here; use loss='dlr' or "
+                f"loss={loss!r} has no targeted form here; use loss='dlr' or "
                 "'margin' with n_targets."
             )
         self.n_steps = n_steps

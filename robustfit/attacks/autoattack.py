@@ -122,7 +122,9 @@ class AutoAttack(Ensemble):
         """Warn about a model whose robustness may be feigned, by the paper's flags."""
         rows = slice(0, self.batch_size)
         expects_noise = self.version == "rand"
-        return check_model(logits_fn, x[rows], y[rows], expects_noise=expects_noise)
+        return check_model(
+            logits_fn, x[rows], y[rows], loss="dlr", expects_noise=expects_noise
+        )
 
     def run(self, logits_fn, x, y, threat_model, generator=None):
         """Return what fools the model, and who survived which attack."""

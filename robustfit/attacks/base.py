@@ -15,7 +15,10 @@ import torch
 
 from robustfit._utils.content_identity import identify
 from robustfit._utils.sample_random import sample_keys
+from robustfit.attacks.model_checks import check_model
 from robustfit.attacks.search import is_fooled, logits_in_batches
+from robustfit.sklearn_to_torch.probabilities import recover_logits
+from robustfit.sklearn_to_torch.written_input import with_own_input
 from robustfit.threat_model import ThreatModel
 
 __all__ = ["Attack", "AttackOutcome", "as_attack"]
@@ -75,6 +78,8 @@ class Attack(ABC):
         Whether the attack is to be given all samples at once, not in chunks.
     batch_size : int, default=128
         Samples that it sends through the model together.
+    loss : {"cross-entropy", "margin", "dlr"}, default="margin"
+        What it maximises, for the warnings about gradients.
     robust_after_ : dict of str to torch.Tensor of shape (n_samples,), bool
         After a call, for ensembles: the samples that survived up to and with each
         attack. Evaluations return it in their result instead.
@@ -103,6 +108,7 @@ class Attack(ABC):
     wants_logits: bool = True
     batches_by_itself: bool = False
     batch_size: int = 128
+    loss: str = "margin"
     robust_after_: dict[str, torch.Tensor]
 
     def __init_subclass__(cls, **kwargs):
@@ -136,7 +142,10 @@ class Attack(ABC):
         """
         outcome = AttackOutcome(x)
         if len(x):
+            logits_fn = with_own_input(logits_fn)
             self.check_model(logits_fn, x, y)
+            if self.needs_gradients and self.wants_logits:
+                logits_fn = recover_logits(logits_fn, x[:2])
             with self.ready() as attack:
                 outcome = attack.run(logits_fn, x, y, threat_model, generator)
             self.check_result(outcome.robust_after)
@@ -159,9 +168,13 @@ class Attack(ABC):
     ) -> list[type[Warning]]:
         """Warn where the model may feign robustness; return the warnings' classes.
 
-        Called once, before the first run.
+        Called once, before the first run. By default an attack that needs gradients
+        asks on one batch whether the loss that it maximises has any.
         """
-        return []
+        if not self.needs_gradients:
+            return []
+        rows = slice(0, self.batch_size)
+        return check_model(logits_fn, x[rows], y[rows], loss=self.loss)
 
     def check_result(self, robust_after: dict) -> None:  # noqa: B027 (a hook)
         """Warn where the survivors of an ensemble look suspicious.
@@ -176,6 +189,11 @@ class Attack(ABC):
         Entered once around all runs: the place to freeze models that they share.
         """
         yield self
+
+    @property
+    def part_names(self) -> tuple[str, ...]:
+        """For ensembles: what ``robust_after`` tells the survivors of, in order."""
+        return ()
 
     def identity(self) -> tuple:
         """Return what tells this attack from others, for the names of checkpoints.

@@ -71,6 +71,8 @@ def make_attack(attack: str | Callable, **parameters: Any) -> Attack:
 
     Raises
     ------
+    TypeError
+        For a class instead of an attack.
     ValueError
         For what is none of these, listing the known names.
     """
@@ -78,6 +80,11 @@ def make_attack(attack: str | Callable, **parameters: Any) -> Attack:
         return ATTACKS[attack](AttackParameters(**parameters))
     if callable(attack) and not isinstance(attack, type):
         return as_attack(attack)
+    if isinstance(attack, type):
+        raise TypeError(
+            f"attack is the class {attack.__name__}; expected an attack, say "
+            f"{attack.__name__}()."
+        )
     raise ValueError(
         f"attack is {attack!r}; expected one of {tuple(ATTACKS)}, or an attack object."
     )

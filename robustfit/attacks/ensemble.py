@@ -33,6 +33,11 @@ class Ensemble(Attack):
         self.batch_size = int(batch_size)
         self.robust_after_ = {}
 
+    @property
+    def part_names(self):
+        """The names of the attacks, in the order they run."""
+        return self.attacks
+
     def check_result(self, robust_after):
         """Warn if Square found what the gradient attacks missed."""
         warn_if_square_helped(robust_after)

@@ -6,7 +6,7 @@ from robustfit._utils.argument_checks import check_count
 from robustfit._utils.sample_random import sample_normal, sample_uniform
 from robustfit._utils.torch_bridge import per_sample
 from robustfit.attacks.base import Attack, AttackOutcome
-from robustfit.attacks.losses import loss_and_input_gradient
+from robustfit.attacks.losses import differentiate, loss_and_input_gradient
 from robustfit.attacks.search import (
     Survivors,
     is_fooled,
@@ -211,8 +211,8 @@ def _closest_boundary(logits_fn, x_adv, y, threat_model):
     best = torch.full((len(y),), torch.inf, device=y.device)
     gap, normal = torch.zeros_like(best), torch.zeros_like(x_adv)
     for column in range(logits.shape[1]):
-        (gradient,) = torch.autograd.grad(
-            margins[:, column].sum(), x_adv, retain_graph=True
+        gradient = differentiate(
+            margins[:, column].sum(), x_adv, logits_fn, retain_graph=True
         )
         distance = margins[:, column].detach().abs()
         distance = distance / threat_model.dual_length(gradient).clamp_min(1e-12)

@@ -31,7 +31,8 @@ class PGD(Attack):
         Start from a uniform point of the ball, else from the input itself.
     loss : {"cross-entropy", "margin", "dlr"}, default="cross-entropy"
         What the adversary maximises. With two classes, where it is not defined,
-        "dlr" is the margin.
+        "dlr" is the margin. Where logits are so large that the cross-entropy is
+        rounded to zero, it is the margin, too; "plain-cross-entropy" is not.
     targeted : bool, default=False
         If True, ``y`` is the class the adversary wants to be predicted.
 
@@ -174,6 +175,8 @@ class EveryStepPGD(Attack):
     random_start : bool, default=False
         Start from a uniform point of the ball, else from the input itself.
     """
+
+    loss = "cross-entropy"
 
     def __init__(
         self,

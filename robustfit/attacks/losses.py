@@ -11,10 +11,13 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 
+from robustfit.exceptions import NotDifferentiableError
+
 __all__ = [
     "LOSSES",
     "check_loss",
     "cross_entropy",
+    "differentiate",
     "input_gradient",
     "loss_and_input_gradient",
     "margin",
@@ -35,8 +38,7 @@ def loss_and_input_gradient(
         values, upstream = LOSSES[loss](logits.detach(), y, targets)
         # Given as grad_outputs, torch would import its symbolic shapes: a second.
         total = (logits * upstream).sum()
-    (gradient,) = torch.autograd.grad(total, x)
-    return values, gradient, logits.detach()
+    return values, differentiate(total, x, logits_fn), logits.detach()
 
 
 def input_gradient(
@@ -65,11 +67,59 @@ def input_gradient(
     with torch.enable_grad():
         logits = logits_fn(x)
         if loss_fn is None:
-            values = cross_entropy(logits, y, value_only=True)
+            values = _off_plateau(cross_entropy(logits, y, value_only=True), logits, y)
         else:
             values = loss_fn(logits, y)
-        (gradient,) = torch.autograd.grad(values.sum(), x)
+    return differentiate(values.sum(), x, logits_fn)
+
+
+def differentiate(
+    total: torch.Tensor,
+    x: torch.Tensor,
+    logits_fn: Callable,
+    *,
+    retain_graph: bool = False,
+) -> torch.Tensor:
+    """Return the gradient of the scalar ``total`` with respect to ``x``.
+
+    Raises
+    ------
+    NotDifferentiableError
+        If ``logits_fn``, which made it, cuts the graph; its name is told.
+    """
+    gradient = None
+    if total.requires_grad:
+        (gradient,) = torch.autograd.grad(
+            total, x, retain_graph=retain_graph, allow_unused=True
+        )
+    if gradient is None:
+        raise NotDifferentiableError(
+            f"The output of {_name(logits_fn)} does not depend on its input by any "
+            "gradient, as under torch.no_grad or after detach. Remove these from its "
+            "forward, or use attack='square', which needs no gradients."
+        )
     return gradient
+
+
+def _name(logits_fn):
+    """Return the name of the module inside the wrappers around it."""
+    for wrapped in ("module", "probability_fn", "logits_fn"):
+        inner = getattr(logits_fn, wrapped, None)
+        if callable(inner):
+            return _name(inner)
+    return getattr(logits_fn, "__name__", type(logits_fn).__name__)
+
+
+def _off_plateau(values, logits, y):
+    """Return cross-entropies that autograd sees, margins where they have no gradient.
+
+    Only where it is zero to the last bit: training sets keep theirs.
+    """
+    if not (values <= 0).any():
+        return values
+    others = logits.detach().softmax(1).scatter(1, y[:, None], 0.0)
+    is_flat = (values.detach() <= 0) & (others == 0).all(1)
+    return torch.where(is_flat, margin(logits, y, value_only=True), values)
 
 
 def check_loss(loss: str) -> None:
@@ -79,7 +129,25 @@ def check_loss(loss: str) -> None:
 
 
 def cross_entropy(logits, y, targets=None, *, value_only=False):
-    """Cross-entropy of the true class."""
+    """Cross-entropy of the true class; the margin where it is rounded to zero.
+
+    There its gradient has lost the true class, or all, and the margin, which is
+    negative and rises towards that plateau, shows the way: no scale of the logits
+    stops an ascent. The values alone are those of the cross-entropy everywhere.
+    """
+    if value_only:
+        return plain_cross_entropy(logits, y, value_only=True)
+    values, gradient = plain_cross_entropy(logits, y)
+    is_zero = values <= 0
+    if is_zero.any():
+        margins, upstream = margin(logits, y)
+        values = torch.where(is_zero, margins, values)
+        gradient = torch.where(is_zero[:, None], upstream, gradient)
+    return values, gradient
+
+
+def plain_cross_entropy(logits, y, targets=None, *, value_only=False):
+    """Cross-entropy of the true class, with gradients that large logits make vanish."""
     if value_only:
         return F.cross_entropy(logits, y, reduction="none")
     log_probabilities = logits.log_softmax(1)
@@ -131,4 +199,9 @@ def _rows(y):
     return torch.arange(len(y), device=y.device)
 
 
-LOSSES = {"cross-entropy": cross_entropy, "margin": margin, "dlr": dlr}
+LOSSES = {
+    "cross-entropy": cross_entropy,
+    "margin": margin,
+    "dlr": dlr,
+    "plain-cross-entropy": plain_cross_entropy,
+}

@@ -1,13 +1,18 @@
-"""What a model must be for gradients to tell: AutoAttack's flags."""
+"""What a model must be for gradients to tell: AutoAttack's flags, and one more.
+
+They cost a handful of forward passes on one batch, so every gradient attack asks them.
+"""
 
 import warnings
 
 import torch
 
 from robustfit._utils.watched_calls import WatchedCalls
-from robustfit.attacks.losses import loss_and_input_gradient
+from robustfit.attacks.losses import LOSSES, input_gradient
 from robustfit.exceptions import (
+    BatchDependenceWarning,
     DynamicDefenseWarning,
+    NotDifferentiableError,
     ProbabilityOutputWarning,
     RandomizedDefenseWarning,
     ZeroGradientWarning,
@@ -21,26 +26,36 @@ __all__ = ["ADVICE", "check_model", "model_flags"]
 
 ADVICE = {
     RandomizedDefenseWarning: "The model's output differs from call to call. Evaluate "
-    "it with version='rand', which averages gradients over 20 calls.",
+    "it with attack='autoattack', version='rand', which averages gradients over 20 "
+    "calls.",
+    BatchDependenceWarning: "The model's output for a sample depends on the other "
+    "samples of its batch, as with statistics of the batch (x.mean(0), BatchNorm "
+    "without running statistics). Its accuracy is no property of the model alone, and "
+    "an attack on one batch says little about another. Use fixed statistics.",
     ProbabilityOutputWarning: "The model returns probabilities, not logits; gradients "
     "of saturated probabilities vanish and feign robustness. The logits before the "
     "softmax were recovered where it could be seen, else the logarithm was taken. "
     "Attack the logits.",
-    ZeroGradientWarning: "The loss has an exactly zero gradient at some inputs, so "
-    "gradient attacks cannot move there: look for saturated outputs or rounding in "
-    "the model.",
+    ZeroGradientWarning: "The loss has an exactly zero gradient at some inputs, where "
+    "gradient attacks cannot move (on the cross-entropy they take the margin's "
+    "gradient instead): look for saturated outputs or rounding in the model, and "
+    "compare with loss='margin' and attack='square'.",
     DynamicDefenseWarning: "The model computes gradients while it predicts; AutoAttack "
     "may not be enough and an adaptive attack is needed.",
 }
 _N_REPEATS = 5
+# Relative changes of the logits; rounding changes with the size of a batch.
 _RANDOM_TOLERANCE = 1e-4
+_BATCH_TOLERANCE = 1e-2
+# Share of right samples without a gradient that honest nets have, of dead units.
+_FEW = 0.02
 # A torch that does not tell of autograd.backward tells of Tensor.backward.
 _GRADIENTS = (torch.autograd.grad, torch.autograd.backward, torch.Tensor.backward)
 
 
-def check_model(logits_fn, x, y, *, expects_noise=False):
+def check_model(logits_fn, x, y, *, loss="dlr", expects_noise=False):
     """Warn for each flag that :func:`model_flags` raises; return the warnings."""
-    flags = model_flags(logits_fn, x, y)
+    flags = model_flags(logits_fn, x, y, loss)
     if expects_noise:
         flags = [flag for flag in flags if flag is not RandomizedDefenseWarning]
     for category in flags:
@@ -48,7 +63,7 @@ def check_model(logits_fn, x, y, *, expects_noise=False):
     return flags
 
 
-def model_flags(logits_fn, x, y):
+def model_flags(logits_fn, x, y, loss="dlr"):
     """Return the warnings that a model deserves, as a list of their classes.
 
     Parameters
@@ -56,6 +71,8 @@ def model_flags(logits_fn, x, y):
     logits_fn : callable
     x : torch.Tensor of shape (n_samples, ...)
     y : torch.Tensor of shape (n_samples,)
+    loss : {"cross-entropy", "margin", "dlr"}, default="dlr"
+        What the attack maximises.
     """
     flags: list[type[Warning]] = []
     calls: list[bool] = []
@@ -63,29 +80,50 @@ def model_flags(logits_fn, x, y):
         outputs = [logits_fn(x) for _ in range(_N_REPEATS)]
     if calls:
         flags.append(DynamicDefenseWarning)
-    if _differ(outputs):
+    if any(_differ(output, outputs[0], _RANDOM_TOLERANCE) for output in outputs[1:]):
         flags.append(RandomizedDefenseWarning)
+    elif _depends_on_batch(logits_fn, x, outputs[0]):
+        flags.append(BatchDependenceWarning)
     if looks_like_probabilities(outputs[0]):
         flags.append(ProbabilityOutputWarning)
-    if _has_zero_gradient(recover_logits(logits_fn, x[:2]), x, y):
+    right = outputs[0].argmax(1) == y
+    if _lack_gradients(recover_logits(logits_fn, x[:2]), x[right], y[right], loss):
         flags.append(ZeroGradientWarning)
     return flags
 
 
-def _differ(outputs):
-    scale = torch.linalg.vector_norm(outputs[0], dim=1).clamp_min(1e-10)
-    return any(
-        bool(((torch.linalg.vector_norm(o - outputs[0], dim=1) / scale) >
-              _RANDOM_TOLERANCE).any())
-        for o in outputs[1:]
-    )  # fmt: skip
+def _differ(outputs, expected, tolerance):
+    """Return whether an output of a sample is another, up to rounding."""
+    scale = torch.linalg.vector_norm(expected, dim=1).clamp_min(1e-10)
+    gap = torch.linalg.vector_norm(outputs - expected, dim=1) / scale
+    return bool((gap > tolerance).any())
 
 
-def _has_zero_gradient(logits_fn, x, y):
-    try:
-        _, gradient, logits = loss_and_input_gradient(logits_fn, x, y, "dlr")
-    except RuntimeError:  # the output does not depend on the input by any gradient
+def _depends_on_batch(logits_fn, x, outputs):
+    """Return whether two samples get another output without the rest of the batch."""
+    if len(x) < 3:
+        return False
+    with torch.no_grad():
+        alone = logits_fn(x[:2])
+    was_finite = torch.isfinite(outputs[:2])
+    if (was_finite & ~torch.isfinite(alone)).any():  # divided by their spread, say
         return True
-    # Of right samples only: the ratio is constant where the true class comes third.
-    gradient = gradient[logits.argmax(1) == y]
-    return bool((gradient.flatten(1).abs().sum(1) == 0).any())
+    return _differ(alone, outputs[:2], _BATCH_TOLERANCE)
+
+
+def _lack_gradients(logits_fn, x, y, loss):
+    """Return whether the loss has no gradient at more than a few right samples.
+
+    Of right samples only: the ratio "dlr" is constant where the true class comes third.
+    """
+    if len(x) == 0:
+        return False
+
+    def values(logits, y):
+        return LOSSES[loss](logits, y, value_only=True)
+
+    try:
+        gradient = input_gradient(logits_fn, x, y, values)
+    except (RuntimeError, NotDifferentiableError):  # there is none at all
+        return True
+    return float((gradient.flatten(1) == 0).all(1).float().mean()) > _FEW

@@ -10,6 +10,7 @@ from robustfit._utils.content_identity import identify
 from robustfit.attacks.base import Attack, AttackOutcome, as_attack
 from robustfit.attacks.gradient import PGD
 from robustfit.attacks.search import Survivors, is_fooled
+from robustfit.sklearn_to_torch.probabilities import recover_logits
 from robustfit.sklearn_to_torch.torch_classifier import as_torch
 
 __all__ = ["TransferAttack"]
@@ -96,7 +97,8 @@ class TransferAttack(Attack):
             rows = survivors.rows()
             if len(rows) == 0:
                 break
-            found = attack.run(surrogate, x[rows], y[rows], threat_model, generator)
+            source = recover_logits(surrogate, x[:2])
+            found = attack.run(source, x[rows], y[rows], threat_model, generator)
             x_adv = found.x_adv
             with torch.no_grad():
                 survivors.record(rows, x_adv, is_fooled(logits_fn(x_adv), y[rows]))

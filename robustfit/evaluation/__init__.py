@@ -1,6 +1,7 @@
 """Attack a fitted estimator and count what survives."""
 
 from robustfit.evaluation.attacking import attack_estimator, robust_accuracy_score
+from robustfit.evaluation.comparison import ModelComparison, compare
 from robustfit.evaluation.curve import SecurityCurve, minimal_distances, security_curve
 from robustfit.evaluation.curve_display import SecurityCurveDisplay
 from robustfit.evaluation.masking import (
@@ -8,6 +9,7 @@ from robustfit.evaluation.masking import (
     MaskingCheck,
     check_gradient_masking,
 )
+from robustfit.evaluation.report import write_report
 from robustfit.evaluation.result import AttackResult
 from robustfit.evaluation.scorers import (
     PredictionRobustnessReport,
@@ -19,9 +21,11 @@ __all__ = [
     "attack_estimator",
     "AttackResult",
     "check_gradient_masking",
+    "compare",
     "GradientMaskingReport",
     "MaskingCheck",
     "minimal_distances",
+    "ModelComparison",
     "PredictionRobustnessReport",
     "robust_accuracy_score",
     "RobustAccuracyScorer",
@@ -29,4 +33,5 @@ __all__ = [
     "security_curve",
     "SecurityCurve",
     "SecurityCurveDisplay",
+    "write_report",
 ]

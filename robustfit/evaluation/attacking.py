@@ -13,33 +13,27 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
-from sklearn.base import is_regressor
-from sklearn.utils.validation import check_array, check_consistent_length, column_or_1d
 
 from robustfit._utils.argument_checks import check_count
 from robustfit._utils.torch_bridge import (
     draw_seed,
     seeded_torch,
-    to_array,
     to_tensor,
 )
 from robustfit.attacks.by_name import make_attack, with_attack_names
 from robustfit.attacks.chunks import attack_in_chunks
 from robustfit.attacks.model_checks import ADVICE
+from robustfit.evaluation.gate import admit, validate_data
 from robustfit.evaluation.result import AttackResult
-from robustfit.exceptions import ProbabilityOutputWarning, RobustnessWarning
-from robustfit.sklearn_to_torch.black_box import as_torch_or_black_box
+from robustfit.exceptions import ProbabilityOutputWarning
 from robustfit.sklearn_to_torch.fast_copy import fast_copy
-from robustfit.sklearn_to_torch.probabilities import (
-    looks_like_probabilities,
-    recover_logits,
-)
-from robustfit.sklearn_to_torch.torch_classifier import as_torch
+from robustfit.sklearn_to_torch.probabilities import is_saturated_softmax, with_logits
 from robustfit.threat_model import ThreatModel
 
 __all__ = [
     "attack_estimator",
     "attack_in_turn",
+    "flagged",
     "robust_accuracy_score",
 ]
 
@@ -119,7 +113,9 @@ def attack_estimator(
     Raises
     ------
     NotDifferentiableError, PixelRangeError, ValueError
-        For bad input, before the attack starts.
+        For bad input, before the attack starts: labels of another type than the
+        model's classes, or beyond its outputs; a differentiable form that is not the
+        estimator's ``predict``. Labels that it has not met are wrong predictions.
     AttackBudgetError
         If an attack leaves the threat model, which no result is made of.
 
@@ -175,29 +171,31 @@ def attack_in_turn(
     check_count("batch_size", batch_size)
     attack_parameters["batch_size"] = batch_size
     attacks = [make_attack(attack, **attack_parameters) for attack in attacks]
-    X, y = validate_data(X, y, threat_model)
+    given, (X, y) = X, validate_data(X, y, threat_model)
     needs_gradients = any(attack.needs_gradients for attack in attacks)
-    classifier = (as_torch if needs_gradients else as_torch_or_black_box)(estimator)
     is_integer = isinstance(random_state, Integral)
     seed = int(random_state) if is_integer else draw_seed(random_state)
-    with seeded_torch(seed), classifier.frozen():
-        y_column = to_array(classifier.encode(y))
-        predicted = classifier.columns(X, batch_size)
-        _compare_with_predict(estimator, X, predicted, classifier)
+    with seeded_torch(seed):
+        classifier, predicted, y_column = admit(
+            estimator, X, y, given=given, needs_gradients=needs_gradients,
+            batch_size=batch_size,
+        )  # fmt: skip
         correct = predicted == y_column
         kept, rows = y_column, correct
         if labels == "predicted":
             kept, rows = predicted, predicted >= 0
-        return [
-            AttackResult(
-                natural_correct=correct,
-                **_run_attack(
-                    attack, classifier, X, kept, rows, threat_model,
-                    seed=seed, chunk_size=batch_size, n_jobs=n_jobs, folder=checkpoint,
-                ),
-            )
-            for attack in attacks
-        ]  # fmt: skip
+        with classifier.frozen():
+            return [
+                AttackResult(
+                    natural_correct=correct,
+                    seed=seed,
+                    **_run_attack(
+                        attack, classifier, X, kept, rows, threat_model, seed=seed,
+                        chunk_size=batch_size, n_jobs=n_jobs, folder=checkpoint,
+                    ),
+                )
+                for attack in attacks
+            ]  # fmt: skip
 
 
 def _run_attack(attack, classifier, X, kept, rows, threat_model, **chunking):
@@ -205,9 +203,9 @@ def _run_attack(attack, classifier, X, kept, rows, threat_model, **chunking):
     batch_size = chunking["chunk_size"]
     if attack.batches_by_itself:
         chunking["chunk_size"] = len(X)
-    X_adv, robust_after = X.copy(), {}
+    X_adv, robust_after = X.copy(), {n: rows.copy() for n in attack.part_names}
     with seeded_torch(chunking["seed"]):
-        if rows.any():
+        if rows.any() and threat_model.eps > 0:  # else there is nowhere to go
             X_adv[rows], after = _attack_rows(
                 attack, classifier, X[rows], kept[rows], threat_model, **chunking
             )
@@ -248,35 +246,29 @@ def robust_accuracy_score(
     return attack_estimator(estimator, X, y, **attack_parameters).robust_accuracy
 
 
-def validate_data(X, y, threat_model):
-    X = check_array(X, allow_nd=True, dtype=np.float32, input_name="X")
-    y = column_or_1d(y)
-    check_consistent_length(X, y)
-    threat_model.check_range(X)
-    return X, y
-
-
-def _check_model(attack, classifier, X, y_column):
-    """Warn where the model's robustness may be feigned; return its logits, fast."""
-    classifier = fast_copy(classifier, to_tensor(X[:8], classifier.device))
-    if not attack.needs_gradients:
-        return classifier
+def flagged(attack, classifier, X, y_column):
+    """Warn where the model's robustness may be feigned; return it with its logits."""
     x = to_tensor(X[: attack.batch_size], classifier.device)
+    if not attack.needs_gradients:
+        return _unsaturated(classifier, x) if attack.wants_logits else classifier
     y = torch.as_tensor(y_column[: len(x)], device=classifier.device)
-    flags = attack.check_model(classifier, x, y)
-    with torch.no_grad():
-        is_softmax = looks_like_probabilities(classifier(x))
-    if not is_softmax or not attack.wants_logits:
+    attack.check_model(classifier, x, y)
+    return with_logits(classifier, x[:2]) if attack.wants_logits else classifier
+
+
+def _unsaturated(classifier, x):
+    """Return it with its logits if a softmax hides from scores what an attack gains."""
+    if not is_saturated_softmax(classifier, x):
         return classifier
-    if ProbabilityOutputWarning not in flags:
-        advice = ADVICE[ProbabilityOutputWarning]
-        warnings.warn(advice, ProbabilityOutputWarning, stacklevel=3)
-    return classifier.with_module(recover_logits(classifier.module, x[:2]))
+    advice = ADVICE[ProbabilityOutputWarning]
+    warnings.warn(advice, ProbabilityOutputWarning, stacklevel=4)
+    return with_logits(classifier, x[:2])
 
 
 def _attack_rows(attack, classifier, X, y_column, threat_model, **chunking):
     """Attack through a fast copy; where only the copy is fooled, the model itself."""
-    fast = _check_model(attack, classifier, X, y_column)
+    fast = fast_copy(classifier, to_tensor(X[:8], classifier.device))
+    fast = flagged(attack, fast, X, y_column)
     X_adv, after = attack_in_chunks(attack, fast, X, y_column, threat_model, **chunking)
     if fast is classifier:
         return X_adv, after
@@ -302,19 +294,3 @@ def _spread(alive, rows):
     spread = np.zeros(len(rows), dtype=bool)
     spread[rows] = alive
     return spread
-
-
-def _compare_with_predict(estimator, X, predicted, classifier):
-    """Warn when the differentiable form is not the estimator it stands for."""
-    if not hasattr(estimator, "predict") or is_regressor(estimator):
-        return
-    own = to_array(classifier.encode(estimator.predict(X)))
-    disagreement = float(np.mean(own != predicted))
-    if disagreement > 0.01:
-        warnings.warn(
-            f"The differentiable form of {type(estimator).__name__} disagrees with its "
-            f"own predict on {disagreement:.1%} of the samples, so the robust accuracy "
-            "is that of another model. Is X of the dtype and shape it was trained on?",
-            RobustnessWarning,
-            stacklevel=4,
-        )

@@ -1,6 +1,6 @@
 """Robust accuracy at every budget, from one pass of minimal-distance attacks."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,8 +11,10 @@ from robustfit._utils.argument_checks import check_count
 from robustfit._utils.torch_bridge import batch_slices, to_array, to_tensor
 from robustfit.attacks import APGD, FAB
 from robustfit.attacks.search import is_fooled
-from robustfit.evaluation.attacking import validate_data
-from robustfit.sklearn_to_torch.torch_classifier import as_torch
+from robustfit.evaluation.attacking import flagged
+from robustfit.evaluation.counting_error import wilson_interval
+from robustfit.evaluation.gate import admit, validate_data
+from robustfit.sklearn_to_torch.probabilities import with_logits
 from robustfit.threat_model import ThreatModel
 
 __all__ = ["SecurityCurve", "minimal_distances", "security_curve"]
@@ -52,6 +54,17 @@ class SecurityCurve:
     accuracy: np.ndarray
     distances: np.ndarray
     norm: str = "linf"
+
+    @property
+    def n_samples(self) -> int:
+        """How many samples the accuracies are shares of."""
+        return len(self.distances)
+
+    @property
+    def interval(self) -> np.ndarray:
+        """95 % interval (Wilson) of each accuracy, shape (n_budgets, 2)."""
+        n_right = [(self.distances > budget).sum() for budget in self.eps]
+        return np.array([wilson_interval(n, self.n_samples) for n in n_right])
 
     @classmethod
     def from_distances(cls, distances, *, eps, norm="linf"):
@@ -104,8 +117,9 @@ def minimal_distances(
     Returns
     -------
     ndarray of shape (n_samples,)
-        In the units of X: 0 where the estimator is wrong already, infinite where no
-        perturbation was found. Distances found are upper bounds of the true ones.
+        In the units of X: 0 where the estimator is wrong already (also for labels that
+        it was never trained on), infinite where no perturbation was found. Distances
+        found are upper bounds of the true ones.
 
     Notes
     -----
@@ -123,25 +137,71 @@ def minimal_distances(
     >>> bool((distances < 0.5).all())
     True
     """
+    model = _admit(estimator, X, y, norm, clip_range, batch_size)
+    return _minimal_distances(*model, n_steps=n_steps, n_targets=n_targets,
+                              batch_size=batch_size)  # fmt: skip
+
+
+def _admit(estimator, X, y, norm, clip_range, batch_size):
+    """Return what a search needs: classifier, inputs, columns, threat model."""
     threat_model = ThreatModel(norm, 0.0, clip_range)
     check_count("batch_size", batch_size)
+    given, (X, y) = X, validate_data(X, y, threat_model)
+    classifier, _, columns = admit(estimator, X, y, given=given, batch_size=batch_size)
+    return classifier, X, columns, threat_model
+
+
+def _minimal_distances(
+    classifier, X, columns, threat_model, *, n_steps, n_targets, batch_size
+):
     attack = FAB(n_steps, n_targets=n_targets, minimal=True, batch_size=batch_size)
-    X, y = validate_data(X, y, threat_model)
-    classifier = as_torch(estimator)
+    first = np.flatnonzero(columns >= 0)[:batch_size]
+    if len(first):
+        with classifier.frozen():
+            flagged(attack, classifier, X[first], columns[first])
+    return search_distances(
+        attack, classifier, X, columns, threat_model, batch_size=batch_size
+    )
+
+
+def search_distances(attack, classifier, X, columns, threat_model, *, batch_size):
+    """Return how far an attack went for each sample.
+
+    Parameters
+    ----------
+    attack : Attack
+    classifier : TorchClassifier
+    X : ndarray of shape (n_samples, ...), float32
+    columns : ndarray of shape (n_samples,), int64
+        Of the labels; -1 for labels that the classifier was never trained on, which it
+        gets wrong unperturbed.
+    threat_model : ThreatModel
+    batch_size : int
+
+    Returns
+    -------
+    ndarray of shape (n_samples,), float64
+        Infinite for samples that it did not fool.
+    """
+    distances = np.zeros(len(X))
+    known = np.flatnonzero(columns >= 0)
     with classifier.frozen():
-        distances = [
-            _distances(attack, classifier, X[rows], y[rows], threat_model)
-            for rows in batch_slices(len(X), batch_size)
-        ]
-    return np.concatenate(distances).astype(float)
+        classifier = with_logits(classifier, to_tensor(X[:2], classifier.device))
+        for part in batch_slices(len(known), batch_size):
+            rows = known[part]
+            distances[rows] = _distances(
+                attack, classifier, X[rows], columns[rows], threat_model
+            )
+    return distances
 
 
-def _distances(attack, classifier, X, y, threat_model):
+def _distances(attack, classifier, X, columns, threat_model):
     """Return how far the attack went; infinite for samples that it did not fool."""
-    x, column = to_tensor(X, classifier.device), classifier.encode(y)
-    x_adv = attack(classifier, x, column, threat_model)
+    x = to_tensor(X, classifier.device)
+    y = torch.as_tensor(columns, device=classifier.device)
+    x_adv = attack.run(classifier, x, y, threat_model).x_adv
     with torch.no_grad():
-        fooled = is_fooled(classifier(x_adv), column)
+        fooled = is_fooled(classifier(x_adv), y)
     distance = threat_model.distance(x_adv, x)
     return to_array(torch.where(fooled, distance, torch.inf))
 
@@ -197,13 +257,11 @@ def security_curve(
     >>> bool(curve.accuracy[0] >= curve.accuracy[1] >= curve.accuracy[2] == 0)
     True
     """
-    distances = minimal_distances(
-        estimator, X, y, norm=norm, clip_range=clip_range, n_steps=n_steps,
-        n_targets=n_targets, batch_size=batch_size,
-    )  # fmt: skip
+    model = _admit(estimator, X, y, norm, clip_range, batch_size)
+    distances = _minimal_distances(*model, n_steps=n_steps, n_targets=n_targets,
+                                   batch_size=batch_size)  # fmt: skip
     if confirm:
-        shared = {"norm": norm, "clip_range": clip_range, "batch_size": batch_size}
-        distances = _confirm(estimator, X, y, distances, **shared)
+        distances = _confirm(*model, distances=distances, batch_size=batch_size)
     if eps is None:
         finite = distances[np.isfinite(distances)]
         largest = float(finite.max()) if len(finite) else 1.0
@@ -211,21 +269,20 @@ def security_curve(
     return SecurityCurve.from_distances(distances, eps=eps, norm=norm)
 
 
-def _confirm(estimator, X, y, distances, *, norm, clip_range, batch_size):
+def _confirm(classifier, X, columns, threat_model, *, distances, batch_size):
     """Shorten distances where APGD succeeds within 95 % of them.
 
     Every sample gets a ball of its own by attacking samples of like distance together,
     in the ball of the shortest among them.
     """
-    threat_model = ThreatModel(norm, 0.0, clip_range)
-    X, y = validate_data(X, y, threat_model)
-    classifier, shorter = as_torch(estimator), distances.copy()
+    shorter = distances.copy()
     attack = APGD(30, "margin", n_targets=3, batch_size=batch_size)
     rows = np.argsort(distances)
     rows = rows[(distances[rows] > 0) & np.isfinite(distances[rows])]
     with classifier.frozen():
+        classifier = with_logits(classifier, to_tensor(X[:2], classifier.device))
         for part in np.array_split(rows, max(1, len(rows) // 16)) if len(rows) else ():
-            ball = ThreatModel(norm, 0.95 * float(distances[part[0]]), clip_range)
-            found = _distances(attack, classifier, X[part], y[part], ball)
+            ball = replace(threat_model, eps=0.95 * float(distances[part[0]]))
+            found = _distances(attack, classifier, X[part], columns[part], ball)
             shorter[part] = np.minimum(found, distances[part])
     return shorter

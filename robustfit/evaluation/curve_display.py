@@ -21,11 +21,13 @@ class SecurityCurveDisplay:
     ----------
     curve : SecurityCurve
     name : str or None, default=None
-        Label of the curve; None for no legend.
+        Label of the curve, which adds the number of samples; None for no legend.
 
     Attributes
     ----------
     line_ : matplotlib Artist
+    band_ : matplotlib Artist
+        95 % interval (Wilson) of each accuracy.
     ax_ : matplotlib Axes
     figure_ : matplotlib Figure
 
@@ -102,7 +104,7 @@ class SecurityCurveDisplay:
         return cls(curve, name=name).plot(ax=ax, **(line_kw or {}))
 
     def plot(self, ax=None, *, name=None, **line_kw):
-        """Draw the curve.
+        """Draw the curve, in a band of the 95 % interval (Wilson) of its accuracies.
 
         Parameters
         ----------
@@ -119,10 +121,16 @@ class SecurityCurveDisplay:
         """
         ax = get_axes(ax)
         name = self.name if name is None else name
-        drawn = {"drawstyle": "steps-post", "label": name, "linewidth": 1.8}
+        label = None if name is None else f"{name} (n={self.curve.n_samples})"
+        drawn = {"drawstyle": "steps-post", "label": label, "linewidth": 1.8}
         if not {"color", "c"} & set(line_kw):
             drawn["color"] = color(len(ax.get_lines()))
         (self.line_,) = ax.plot(self.curve.eps, self.curve.accuracy, **drawn | line_kw)
+        low, high = self.curve.interval.T
+        self.band_ = ax.fill_between(
+            self.curve.eps, low, high, step="post", color=self.line_.get_color(),
+            alpha=0.15, linewidth=0,
+        )  # fmt: skip
         ax.set(xlabel=budget_label(self.curve.norm), ylabel="Robust accuracy")
         tidy(ax, share="y")
         ax.set_xlim(left=0)

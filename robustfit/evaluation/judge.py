@@ -68,9 +68,9 @@ def judge(
             if len(alive) == 0:
                 break
             numbers = _numbers(generator, x.device)
-            x_adv = attack(
+            x_adv = attack.run(
                 search_fn, x_rows[alive], y_rows[alive], threat_model, numbers
-            )
+            ).x_adv
             stands[alive] = _is_right(logits_fn, x_adv, y_rows[alive])
             if attack is attacks[0]:
                 found[rows][alive] = x_adv

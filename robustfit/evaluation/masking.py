@@ -7,7 +7,9 @@ from typing import Any
 from numpy.typing import ArrayLike
 
 from robustfit._utils.argument_checks import check_count
+from robustfit._utils.input_arrays import as_numbers, plain_array
 from robustfit.evaluation.masking_checks import CHECKS, Evidence
+from robustfit.threat_model import ThreatModel
 
 __all__ = ["GradientMaskingReport", "MaskingCheck", "check_gradient_masking"]
 
@@ -205,10 +207,12 @@ def check_gradient_masking(
         "n_jobs": n_jobs,
         "random_state": random_state,
     }
+    # The attacks below are silent.
+    ThreatModel(norm, eps, clip_range).warn_of_unit(as_numbers(X))
     evidence = Evidence(
         estimator,
-        X,
-        y,
+        plain_array(X),
+        plain_array(y, "y"),
         surrogate=surrogate,
         baseline=baseline,
         tolerance=tolerance,

@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from scipy.stats import binom
 from sklearn.neural_network import MLPClassifier
-from sklearn.utils.validation import check_array
 
 from robustfit._utils.torch_bridge import to_array, to_tensor
 from robustfit.attacks import (
@@ -31,6 +30,9 @@ from robustfit.attacks import (
 from robustfit.attacks.losses import loss_and_input_gradient
 from robustfit.attacks.model_checks import model_flags
 from robustfit.evaluation.attacking import attack_estimator
+from robustfit.evaluation.counting_error import count_alone, mcnemar_p_value
+from robustfit.evaluation.curve import search_distances
+from robustfit.evaluation.gate import admit, validate_data
 from robustfit.sklearn_to_torch.torch_classifier import as_torch
 from robustfit.threat_model import ThreatModel
 
@@ -42,6 +44,8 @@ _SHOWN = 0.05  # of the sign test that has to show a larger distance
 _EPS_STEPS = (0.0, 0.5, 1.0, 1.5, 2.0)
 _LEFT_TO_SQUARE = 0.02  # share of samples that gradient attacks may leave to Square
 _VANISHED = 1e-4  # a gradient this much shorter than those of wrong samples
+# What the literature's PGD climbs: with another loss it would not show the masking.
+_LOSS = "plain-cross-entropy"
 
 
 class Evidence:
@@ -53,6 +57,31 @@ class Evidence:
         self.surrogate, self.baseline = surrogate, baseline
         self.tolerance, self.n_steps, self.n_queries = tolerance, n_steps, n_queries
         self.shared, self.eps = shared, shared["eps"]
+        self.threat_model = ThreatModel(shared["norm"], self.eps, shared["clip_range"])
+        self.x, self.labels = validate_data(X, y, self.threat_model)
+
+    @cached_property
+    def model(self):
+        """The estimator, its answers and the columns of the labels."""
+        return self.admit(self.estimator)
+
+    def admit(self, estimator):
+        """Return an estimator as it passes the gate with the evidence's samples."""
+        return admit(
+            estimator, self.x, self.labels, given=self.X,
+            batch_size=self.shared["batch_size"],
+        )  # fmt: skip
+
+    def known_samples(self, n_samples=None):
+        """Return the classifier, inputs and columns of the labels that it knows.
+
+        Of the first ``n_samples``, or of all. Other labels have no loss to climb.
+        """
+        classifier, _, columns = self.model
+        known = columns[:n_samples] >= 0
+        x = to_tensor(self.x[:n_samples][known], classifier.device)
+        y = torch.as_tensor(columns[:n_samples][known], device=classifier.device)
+        return classifier, x, y
 
     def robust(self, attack, eps=None):
         """Return which samples (bool) stand the attack, flags silenced."""
@@ -71,7 +100,7 @@ class Evidence:
     @cached_property
     def pgd(self):
         """Samples that stand plain PGD, which the other attacks are compared with."""
-        return self.robust(PGD(self.n_steps))
+        return self.robust(PGD(self.n_steps, loss=_LOSS))
 
     @cached_property
     def autoattack(self):
@@ -81,22 +110,23 @@ class Evidence:
     def pgd_variant(self, n_steps=None, **settings):
         """Return which samples stand PGD with other settings, and steps as long."""
         step_size = 2.5 * self.eps / self.n_steps
-        return self.robust(PGD(n_steps or self.n_steps, step_size, **settings))
+        n_steps = n_steps or self.n_steps
+        return self.robust(PGD(n_steps, step_size, loss=_LOSS, **settings))
 
     def substitute(self):
         """Return the surrogate given, or one trained on the estimator's own answers."""
         if self.surrogate is not None:
             return self.surrogate
-        X = check_array(self.X, allow_nd=True, dtype=np.float32)
-        answers = np.asarray(self.estimator.predict(X)) if hasattr(
-            self.estimator, "predict"
-        ) else np.asarray(self.y)  # fmt: skip
+        answers = self.labels
+        if hasattr(self.estimator, "predict"):
+            with self.model.classifier.frozen():  # skorch's leaves it in eval mode
+                answers = np.asarray(self.estimator.predict(self.x))
         if len(np.unique(answers)) < 2:
             return None
         model = MLPClassifier((64,), max_iter=200, random_state=0)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            model.fit(X.reshape(len(X), -1), answers)
+            model.fit(self.x.reshape(len(self.x), -1), answers)
         return _FlatInputs(model, as_torch(self.estimator).classes)
 
 
@@ -134,9 +164,10 @@ def _finds_little_more(evidence, name, robust, tolerance):
 
 def _compare(evidence, name, robust):
     pgd = evidence.pgd
+    alone, other = count_alone(pgd, robust)
     return (
         f"{name} {robust.mean():.1%}, PGD-{evidence.n_steps} {pgd.mean():.1%} "
-        f"({(pgd & ~robust).sum()} and {(robust & ~pgd).sum()} of {len(pgd)} samples "
+        f"({alone} and {other} of {len(pgd)} samples "
         "fall to the one alone)"
     )
 
@@ -154,8 +185,7 @@ def beats(robust, reference, alpha=_ALPHA):
     alpha : float
         Probability of a false alarm.
     """
-    alone, other = int((reference & ~robust).sum()), int((robust & ~reference).sum())
-    return bool(binom.sf(alone - 1, alone + other, 0.5) < alpha)
+    return mcnemar_p_value(reference, robust, "greater") < alpha
 
 
 def is_above(count, n_samples, tolerance):
@@ -171,7 +201,7 @@ def is_above(count, n_samples, tolerance):
 
 def fgsm_is_weaker(evidence):
     """One step must not beat many."""
-    return _is_weaker(evidence, "FGSM", evidence.robust(FGSM()))
+    return _is_weaker(evidence, "FGSM", evidence.robust(FGSM(loss=_LOSS)))
 
 
 def unbounded_reaches_zero(evidence):
@@ -183,7 +213,7 @@ def unbounded_reaches_zero(evidence):
     span = (high - low) if math.isfinite(high - low) else float(np.ptp(X)) or 1.0
     corner = torch.full((1, X[0].size), float(span))
     eps = float(threat_model.distance(corner, torch.zeros_like(corner))[0])
-    robust = evidence.robust(PGD(2 * evidence.n_steps), eps=eps)
+    robust = evidence.robust(PGD(2 * evidence.n_steps, loss=_LOSS), eps=eps)
     text = f"PGD at eps={eps:.3g}: {robust.mean():.1%}"
     return text, not is_above(robust.sum(), len(robust), evidence.tolerance)
 
@@ -212,7 +242,7 @@ def more_steps_change_little(evidence):
 def accuracy_falls_with_eps(evidence):
     """Expect no more accuracy in a ball that holds every smaller one."""
     robust = [
-        evidence.robust(PGD(evidence.n_steps), eps=scale * evidence.eps)
+        evidence.robust(PGD(evidence.n_steps, loss=_LOSS), scale * evidence.eps)
         for scale in _EPS_STEPS
     ]
     text = ", ".join(
@@ -254,17 +284,11 @@ def distortion_is_larger(evidence):
 
 
 def _distances(evidence, estimator):
-    threat_model = ThreatModel(
-        evidence.shared["norm"], evidence.eps, evidence.shared["clip_range"]
-    )
-    classifier, attack = as_torch(estimator), FAB(50, n_targets=3, minimal=True)
-    with classifier.frozen():
-        x = to_tensor(evidence.X, classifier.device)
-        y = classifier.encode(evidence.y)
-        x_adv = attack(classifier, x, y, threat_model)
-        fooled = classifier(x_adv).argmax(1) != y
-        distance = threat_model.distance(x_adv, x)
-    return to_array(torch.where(fooled, distance, torch.inf))
+    admitted = evidence.admit(estimator)
+    return search_distances(
+        FAB(50, n_targets=3, minimal=True), admitted.classifier, evidence.x,
+        admitted.columns, evidence.threat_model, batch_size=len(evidence.x),
+    )  # fmt: skip
 
 
 def scores_are_weaker(evidence):
@@ -292,11 +316,11 @@ def semi_black_box_is_weaker(evidence):
 
 def no_flags(evidence):
     """AutoAttack's flags: randomised, dynamic, probabilities, zero gradients."""
-    classifier = as_torch(evidence.estimator)
-    with classifier.frozen():
-        x = to_tensor(evidence.X[:128], classifier.device)
-        y = classifier.encode(evidence.y[:128])
-        flags = [flag.__name__ for flag in model_flags(classifier, x, y)]
+    classifier, x, y = evidence.known_samples(128)
+    flags = []
+    if len(x):
+        with classifier.frozen():
+            flags = [flag.__name__ for flag in model_flags(classifier, x, y)]
     after = evidence.autoattack.robust_after
     if "square" in after:  # the last attack of the ensemble
         found = int(after["fab-t"].sum()) - int(after["square"].sum())
@@ -313,11 +337,11 @@ def autoattack_confirms(evidence):
 
 def gradients_do_not_vanish(evidence):
     """Right samples must keep a gradient: shattered ones vanish around them."""
-    classifier = as_torch(evidence.estimator)
+    classifier, x, y = evidence.known_samples()
+    if not len(x):
+        return "no label is one of the model's classes", None
     with classifier.frozen():
-        x = to_tensor(evidence.X, classifier.device)
-        y = classifier.encode(evidence.y)
-        _, gradient, logits = loss_and_input_gradient(classifier, x, y, "cross-entropy")
+        _, gradient, logits = loss_and_input_gradient(classifier, x, y, _LOSS)
     size = to_array(torch.linalg.vector_norm(gradient.flatten(1), dim=1))
     right = to_array(logits.argmax(1) == y)
     if right.all() or not right.any():

@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from robustfit.evaluation.counting_error import wilson_interval
+
 __all__ = ["AttackResult"]
 
 
@@ -22,10 +24,13 @@ class AttackResult:
         prediction the attack does not change, right or wrong.
     robust_after : dict of str to ndarray of shape (n_samples,), bool
         For ensembles: the survivors after each attack.
+    seed : int or None, default=None
+        What the random numbers of the attack were drawn from.
 
     See Also
     --------
     attack_estimator : Makes one.
+    compare : Whether two results differ by more than chance.
 
     Examples
     --------
@@ -35,7 +40,8 @@ class AttackResult:
     >>> _ = torch.nn.init.eye_(net.weight)
     >>> result = attack_estimator(net, [[0.1, 0.9], [0.4, 0.6]], [1, 1], eps=0.2)
     >>> result
-    AttackResult(n_samples=2, natural_accuracy=1.000, robust_accuracy=0.500)
+    AttackResult(n_samples=2, natural_accuracy=1.000, robust_accuracy=0.500, \
+natural_interval=[0.342, 1.000], robust_interval=[0.095, 0.905], seed=0)
     >>> result.robust.tolist()
     [True, False]
     """
@@ -44,6 +50,7 @@ class AttackResult:
     natural_correct: np.ndarray
     robust: np.ndarray
     robust_after: dict[str, np.ndarray] = field(default_factory=dict)
+    seed: int | None = None
 
     def __repr__(self) -> str:
         accuracies = {
@@ -51,7 +58,22 @@ class AttackResult:
             "robust_accuracy": self.robust_accuracy,
         } | {f"after {name}": kept.mean() for name, kept in self.robust_after.items()}
         shares = ", ".join(f"{name}={share:.3f}" for name, share in accuracies.items())
-        return f"AttackResult(n_samples={len(self.robust)}, {shares})"
+        intervals = ", ".join(
+            f"{name}=[{low:.3f}, {high:.3f}]"
+            for name, (low, high) in {
+                "natural_interval": self.natural_interval,
+                "robust_interval": self.robust_interval,
+            }.items()
+        )
+        return (
+            f"AttackResult(n_samples={self.n_samples}, {shares}, {intervals}, "
+            f"seed={self.seed})"
+        )
+
+    @property
+    def n_samples(self) -> int:
+        """How many samples the accuracies are shares of."""
+        return len(self.robust)
 
     @property
     def natural_accuracy(self) -> float:
@@ -62,6 +84,16 @@ class AttackResult:
     def robust_accuracy(self) -> float:
         """Share of samples that are ``robust``, in [0, 1]."""
         return float(self.robust.mean())
+
+    @property
+    def natural_interval(self) -> tuple[float, float]:
+        """95 % interval (Wilson) of the natural accuracy that more samples have."""
+        return wilson_interval(self.natural_correct.sum(), self.n_samples)
+
+    @property
+    def robust_interval(self) -> tuple[float, float]:
+        """95 % interval (Wilson) of the robust accuracy that more samples have."""
+        return wilson_interval(self.robust.sum(), self.n_samples)
 
     @property
     def attack_success_rate(self) -> float:

@@ -1,6 +1,7 @@
 """Scorers that attack: robust accuracy inside ``cross_val_score`` and searches."""
 
 import warnings
+from dataclasses import replace
 
 import numpy as np
 from sklearn.base import BaseEstimator
@@ -166,7 +167,7 @@ class RobustnessReport(_AttackingScorer):
 
     Notes
     -----
-    A call returns a dict of floats in [0, 1]:
+    A call returns a dict of numbers, all but the last two lines' in [0, 1]:
 
     - ``natural_accuracy``, ``pgd_accuracy``, ``autoattack_accuracy``;
     - ``autoattack_after_<attack>``: robust accuracy after each attack of the ensemble
@@ -174,7 +175,11 @@ class RobustnessReport(_AttackingScorer):
       ``autoattack_accuracy``);
     - ``worst_case_accuracy``: right under PGD and under AutoAttack;
     - ``attack_success_rate``: share of the naturally right samples that one of them
-      turns wrong.
+      turns wrong, 0 where none is right;
+    - ``natural_accuracy_low``, ``natural_accuracy_high``, and so of the other three
+      accuracies: the ends of their 95 % intervals (Wilson);
+    - ``n_samples``, how many samples the accuracies are shares of;
+    - ``seed``, what the random numbers of the attacks were drawn from.
 
     It works in ``cross_validate(scoring=...)`` and in
     ``GridSearchCV(scoring=..., refit="autoattack_accuracy")``; ``cross_val_score``
@@ -231,17 +236,27 @@ class RobustnessReport(_AttackingScorer):
         )  # fmt: skip
         both = pgd.robust & auto.robust
         warn_if_masked(pgd.robust_accuracy, auto.robust_accuracy)
-        n_correct = max(1, int(auto.natural_correct.sum()))
+        worst = replace(auto, robust=both)
+        intervals = {
+            "natural_accuracy": auto.natural_interval,
+            "pgd_accuracy": pgd.robust_interval,
+            "autoattack_accuracy": auto.robust_interval,
+            "worst_case_accuracy": worst.robust_interval,
+        }
         return {
+            "n_samples": auto.n_samples,
+            "seed": auto.seed,
             "natural_accuracy": auto.natural_accuracy,
             "pgd_accuracy": pgd.robust_accuracy,
             "autoattack_accuracy": auto.robust_accuracy,
+            **{f"{name}_low": low for name, (low, _) in intervals.items()},
+            **{f"{name}_high": high for name, (_, high) in intervals.items()},
             **{
                 f"autoattack_after_{name.replace('-', '_')}": float(np.mean(survived))
                 for name, survived in auto.robust_after.items()
             },
-            "worst_case_accuracy": float(both.mean()),
-            "attack_success_rate": float(1 - both.sum() / n_correct),
+            "worst_case_accuracy": worst.robust_accuracy,
+            "attack_success_rate": worst.attack_success_rate,
         }
 
 

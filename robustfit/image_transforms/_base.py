@@ -5,9 +5,10 @@ from abc import ABCMeta, abstractmethod
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin, clone
+from sklearn.base import BaseEstimator, TransformerMixin, clone
 from torch import nn
 
+from robustfit._utils.column_names import SameColumnsMixin
 from robustfit._utils.image_validation import validate_images
 from robustfit._utils.torch_bridge import batch_slices, to_tensor
 from robustfit.exceptions import FlatImagesWarning, NotDifferentiableError
@@ -21,7 +22,7 @@ _BATCH_SIZE = 1000
 
 
 class ImageTransform(
-    OneToOneFeatureMixin, TransformerMixin, BaseEstimator, metaclass=ABCMeta
+    SameColumnsMixin, TransformerMixin, BaseEstimator, metaclass=ABCMeta
 ):
     """Base class of stateless image transforms.
 

@@ -12,9 +12,10 @@ import torch
 from numpy.typing import ArrayLike
 from sklearn.utils import gen_batches
 from sklearn.utils.parallel import Parallel, delayed
-from sklearn.utils.validation import check_array, check_X_y
+from sklearn.utils.validation import check_X_y
 
 from robustfit._utils.display_style import add_legend, color, get_axes, tidy
+from robustfit._utils.input_arrays import as_numbers, plain_array
 from robustfit.exceptions import PixelRangeError
 from robustfit.threat_model import ThreatModel
 
@@ -82,7 +83,9 @@ def inter_class_distance(
     >>> inter_class_distance([[0.0], [1.0], [4.0], [8.0]], ["a", "a", "b", "b"])
     3.0
     """
-    X, y = check_X_y(X, y, allow_nd=True, dtype=np.float32)
+    X, y = check_X_y(
+        plain_array(X), plain_array(y, "y"), allow_nd=True, dtype=np.float32
+    )
     _check_fraction("neighbor_fraction", neighbor_fraction)
     _check_fraction("sample_fraction", sample_fraction)
     if average not in ("macro", None):
@@ -189,8 +192,7 @@ def perturbable_volume(
     threat_model = ThreatModel("linf", eps, clip_range)
     if eps == 0:
         raise ValueError("eps is 0, whose box has no volume; expected a number > 0.")
-    X = check_array(X, allow_nd=True, dtype=np.float32, input_name="X")
-    threat_model.check_range(X)
+    X = threat_model.check_range(as_numbers(X))
     volumes = np.empty(len(X))
     for rows in gen_batches(len(X), 1000):
         pixels = torch.tensor(X[rows], dtype=torch.float64).flatten(1)
@@ -239,8 +241,7 @@ def pixel_histogram(
         raise PixelRangeError(
             "clip_range is None; expected (low, high), the range that is divided."
         )
-    X = check_array(X, allow_nd=True, dtype=np.float32, input_name="X")
-    ThreatModel(clip_range=clip_range).check_range(X)
+    X = ThreatModel(clip_range=clip_range).check_range(as_numbers(X))
     counts, edges = np.histogram(X, bins=bins, range=clip_range)
     return counts / X.size, edges
 

@@ -7,11 +7,11 @@ import numpy as np
 import torch
 
 from robustfit._utils.argument_checks import check_count
+from robustfit._utils.input_arrays import plain_array
 from robustfit._utils.torch_bridge import batch_slices, draw_seed, per_sample, to_tensor
 from robustfit.attacks.gradient import EveryStepPGD
 from robustfit.attacks.losses import cross_entropy, input_gradient
-from robustfit.evaluation.attacking import validate_data
-from robustfit.sklearn_to_torch.torch_classifier import as_torch
+from robustfit.evaluation.gate import admit_known, validate_data
 from robustfit.threat_model import ThreatModel
 
 __all__ = ["LossLine", "LossSurface", "loss_along_line", "loss_around_input"]
@@ -64,12 +64,13 @@ def loss_along_line(
     check_count("n_steps", n_steps)
     check_count("batch_size", batch_size)
     threat_models = [ThreatModel(norm, e, clip_range) for e in np.atleast_1d(eps)]
-    X, y = validate_data(X, y, threat_models[0])
-    start, end = as_torch(start), as_torch(end)
+    given, (X, y) = X, validate_data(X, y, threat_models[0])
+    gate = {"given": given, "batch_size": batch_size}
+    start, _ = admit_known(start, X, y, **gate)
+    end, column = admit_known(end, X, y, **gate)
     first, last = start.module.state_dict(), end.module.state_dict()
     _check_same_weights(first, last)
-    x, column = to_tensor(X, end.device), end.encode(y)
-    _check_known(column, y)
+    x = to_tensor(X, end.device)
     between = end.with_module(copy.deepcopy(end.module))
     position = np.linspace(0.0, 1.0, n_points)
     loss = np.empty((len(threat_models), n_points))
@@ -90,10 +91,9 @@ def loss_around_input(
     check_count("n_points", n_points)
     check_count("batch_size", batch_size)
     threat_model = ThreatModel(norm, eps, clip_range)
-    X, label = validate_data(np.asarray(x)[None], [y], threat_model)
-    classifier = as_torch(estimator)
-    column = classifier.encode(label)
-    _check_known(column, label)
+    given = np.asarray(plain_array(x, "x"))[None]
+    X, label = validate_data(given, [y], threat_model)
+    classifier, column = admit_known(estimator, X, label, batch_size=batch_size)
     centre = to_tensor(X, classifier.device)
     distance = np.linspace(-eps, eps, n_points)
     steps = to_tensor(distance, classifier.device)
@@ -126,14 +126,6 @@ def _check_same_weights(first, last):
         )
 
 
-def _check_known(column, y):
-    if bool((column < 0).any()):
-        raise ValueError(
-            f"y holds labels that the net was not trained on: its classes do not "
-            f"include all of {np.unique(y).tolist()}."
-        )
-
-
 def _interpolate(first, last, alpha):
     """Return weights (and running statistics) between two; counters are the last's."""
     return {
@@ -150,7 +142,7 @@ def _adversarial_loss(classifier, x, y, threat_model, n_steps, batch_size):
     for rows in batch_slices(len(x), batch_size):
         points = x[rows]
         if attack is not None:
-            points = attack(classifier, points, y[rows], threat_model)
+            points = attack.run(classifier, points, y[rows], threat_model).x_adv
         total += float(_losses(classifier, points, y[rows], batch_size).sum())
     return total / len(x)
 

@@ -7,9 +7,9 @@ from robustfit._utils.image_validation import check_image_shape
 from robustfit._utils.torch_bridge import to_array, to_tensor
 from robustfit.attacks.gradient import EveryStepPGD
 from robustfit.attacks.losses import input_gradient
-from robustfit.evaluation.attacking import validate_data
+from robustfit.evaluation.gate import admit_known, validate_data
 from robustfit.exceptions import ImageShapeError
-from robustfit.sklearn_to_torch.torch_classifier import as_torch
+from robustfit.sklearn_to_torch.probabilities import with_logits
 from robustfit.threat_model import ThreatModel
 
 __all__ = ["SaliencyDisplay"]
@@ -106,7 +106,8 @@ class SaliencyDisplay:
         Raises
         ------
         ValueError
-            For an unknown ``kind``, or ``kind="perturbation"`` without a budget.
+            For an unknown ``kind``, ``kind="perturbation"`` without a budget, or labels
+            that an estimator was not trained on.
         ImageShapeError
             For flat rows without ``image_shape``.
         """
@@ -119,10 +120,10 @@ class SaliencyDisplay:
             raise ValueError("eps is 0; a perturbation needs a budget, say 0.3.")
         if not isinstance(estimators, dict):
             estimators = {type(estimators).__name__: estimators}
-        X, y = validate_data(X, y, threat_model)
+        given, (X, y) = X, validate_data(X, y, threat_model)
         shape = _image_shape(X, image_shape)
         maps = {
-            name: _compute_maps(estimator, X, y, kind, threat_model, n_steps)
+            name: _compute_maps(estimator, X, y, given, kind, threat_model, n_steps)
             for name, estimator in estimators.items()
         }
         maps = {name: values.reshape(len(X), *shape) for name, values in maps.items()}
@@ -162,18 +163,14 @@ class SaliencyDisplay:
         return self
 
 
-def _compute_maps(estimator, X, y, kind, threat_model, n_steps):
-    classifier = as_torch(estimator)
-    x, column = to_tensor(X, classifier.device), classifier.encode(y)
-    if bool((column < 0).any()):
-        raise ValueError(
-            f"{type(estimator).__name__} does not know all of the labels "
-            f"{np.unique(y).tolist()}."
-        )
+def _compute_maps(estimator, X, y, given, kind, threat_model, n_steps):
+    classifier, column = admit_known(estimator, X, y, given=given)
+    x = to_tensor(X, classifier.device)
     with classifier.frozen():
-        x_adv = x
+        classifier, x_adv = with_logits(classifier, x[:2]), x
         if threat_model.eps > 0:
-            x_adv = EveryStepPGD(n_steps)(classifier, x, column, threat_model)
+            attack = EveryStepPGD(n_steps)
+            x_adv = attack.run(classifier, x, column, threat_model).x_adv
         if kind == "perturbation":
             return to_array(x_adv - x)
         return to_array(input_gradient(classifier, x_adv, column))

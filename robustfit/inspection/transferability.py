@@ -7,10 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from robustfit._utils.torch_bridge import to_array
 from robustfit.attacks.gradient import EveryStepPGD
-from robustfit.evaluation.attacking import attack_estimator, validate_data
-from robustfit.sklearn_to_torch.black_box import as_torch_or_black_box
+from robustfit.evaluation.attacking import attack_estimator
+from robustfit.evaluation.gate import admit, validate_data
 from robustfit.sklearn_to_torch.torch_classifier import as_torch
 from robustfit.threat_model import ThreatModel
 
@@ -142,9 +141,10 @@ def transferability_matrix(
     Raises
     ------
     NotDifferentiableError
-        If a source has no differentiable form. Make it a target.
+        If a source has no differentiable form, or one that is not its ``predict``.
+        Make it a target.
     ValueError
-        For an empty list of estimators.
+        For an empty list of estimators, and labels that one of them cannot have.
 
     See Also
     --------
@@ -176,40 +176,41 @@ def transferability_matrix(
     threat_model = ThreatModel(norm, eps, clip_range)
     sources = _name_estimators(estimators, "estimators")
     targets = sources if targets is None else _name_estimators(targets, "targets")
-    X, y = validate_data(X, y, threat_model)
+    given, (X, y) = X, validate_data(X, y, threat_model)
     for source in sources.values():
         as_torch(source)  # fails here, before long work
+    judges = [
+        admit(target, X, y, given=given, needs_gradients=False, batch_size=batch_size)
+        for target in targets.values()
+    ]
     if attack == "pgd":
         attack = EveryStepPGD(n_steps, step_size)
     results = [
         attack_estimator(
-            source, X, y, attack=attack, eps=eps, norm=norm, clip_range=clip_range,
+            source, given, y, attack=attack, eps=eps, norm=norm, clip_range=clip_range,
             n_steps=n_steps, step_size=step_size, batch_size=batch_size, n_jobs=n_jobs,
             random_state=random_state, **attack_parameters,
         )
         for source in sources.values()
     ]  # fmt: skip
-    judges = [as_torch_or_black_box(target) for target in targets.values()]
     fooled = [
-        ~_right_samples(judges, result.X_adv, y, batch_size) for result in results
+        [~_right_samples(judge, result.X_adv, batch_size) for judge in judges]
+        for result in results
     ]
     return Transferability(
         source_names=list(sources),
         target_names=list(targets),
         source_correct=np.stack([r.natural_correct for r in results]),
-        target_correct=_right_samples(judges, X, y, batch_size),
+        target_correct=np.stack([j.predicted == j.columns for j in judges]),
         source_fooled=np.stack([r.natural_correct & ~r.robust for r in results]),
         target_fooled=np.array(fooled),
         threat_model=threat_model,
     )
 
 
-def _right_samples(classifiers, X, y, batch_size):
-    """Return which inputs each classifier gets right."""
-    return np.stack([
-        classifier.columns(X, batch_size) == to_array(classifier.encode(y))
-        for classifier in classifiers
-    ])  # fmt: skip
+def _right_samples(judge, X, batch_size):
+    """Return which inputs a target gets right."""
+    return judge.classifier.columns(X, batch_size) == judge.columns
 
 
 def _name_estimators(estimators, parameter):

@@ -45,8 +45,29 @@ class CosineSchedule(Callback):
             group["lr"] = rate * factor
 
 
+# Values larger than this are unscaled pixels, on which training diverges.
+LARGEST_VALUE = 10
+
+
+class _Rescaled(nn.Module):
+    """A net for values in [0, 1] behind the scaling of other values to them."""
+
+    def __init__(self, net, low, high, **arguments):
+        super().__init__()
+        self.low, self.width = float(low), float(high) - float(low)
+        self.net = net(**arguments)
+
+    def forward(self, x):
+        return self.net((x - self.low) / self.width)
+
+
 def default_classifier(
-    image_shape: Any, n_classes: int, *, max_epochs: int = 10, device: str = "cpu"
+    image_shape: Any,
+    n_classes: int,
+    *,
+    max_epochs: int = 10,
+    device: str = "cpu",
+    value_range: tuple[float, float] | None = None,
 ) -> NeuralNetClassifier:
     """Return an unfitted skorch net that suits inputs of shape ``image_shape``.
 
@@ -57,6 +78,10 @@ def default_classifier(
     n_classes : int
     max_epochs : int, default=10
     device : str, default="cpu"
+    value_range : tuple of (float, float) or None, default=None
+        Smallest and largest value of X. If one is larger than 10, as in 0..255, the net
+        scales X to [0, 1] first: it learns nothing from such values. None scales
+        nothing.
 
     Returns
     -------
@@ -80,9 +105,13 @@ def default_classifier(
     """
     is_image = len(image_shape) == 3 and min(image_shape[1:]) >= 4
     module: type[nn.Module] = SmallCNN if is_image else MLP
-    arguments = {"module__image_shape": tuple(image_shape)}
+    arguments: dict[str, Any] = {"module__image_shape": tuple(image_shape)}
     if not is_image:
         arguments = {"module__n_features": math.prod(image_shape)}
+    if value_range is not None and max(map(abs, value_range)) > LARGEST_VALUE:
+        low, high = value_range
+        arguments |= {"module__net": module, "module__low": low, "module__high": high}
+        module = _Rescaled
     return NeuralNetClassifier(
         module,
         **arguments,

@@ -5,15 +5,16 @@ from abc import ABCMeta, abstractmethod
 import numpy as np
 from sklearn.base import (
     BaseEstimator,
-    OneToOneFeatureMixin,
     TransformerMixin,
     clone,
 )
 from sklearn.callback import CallbackSupportMixin, with_callbacks
 from sklearn.utils.validation import check_is_fitted
 
+from robustfit._utils.column_names import SameColumnsMixin
 from robustfit._utils.image_validation import validate_images
 from robustfit._utils.labels import check_class_count, validate_labels
+from robustfit._utils.training_batches import spare_lone_rows
 from robustfit.exceptions import RewrittenRowsError
 from robustfit.nets import default_classifier
 from robustfit.sklearn_to_torch.torch_classifier import transformer_as_torch
@@ -24,7 +25,7 @@ __all__ = ["TrainingSetRewriter"]
 
 class TrainingSetRewriter(
     CallbackSupportMixin,
-    OneToOneFeatureMixin,
+    SameColumnsMixin,
     TransformerMixin,
     BaseEstimator,
     metaclass=ABCMeta,
@@ -54,6 +55,7 @@ class TrainingSetRewriter(
         """
         threat_model = self._validate_parameters()
         X, image_shape = validate_images(self, X, threat_model)
+        threat_model.warn_of_unit(X)
         y = validate_labels(self, X, y)
         self.classes_, y = np.unique(y, return_inverse=True)
         check_class_count(self.classes_)
@@ -125,8 +127,13 @@ class TrainingSetRewriter(
     def _new_net(self, image_shape, device):
         """Return an unfitted inner net: the user's ``estimator``, or the default."""
         if self.estimator is not None:
-            return clone(self.estimator)
-        return default_classifier(image_shape, len(self.classes_), device=device)
+            return spare_lone_rows(clone(self.estimator))
+        return default_classifier(
+            image_shape,
+            len(self.classes_),
+            device=device,
+            value_range=self.clip_range,
+        )
 
     def _changes_rows_or_labels(self):
         """Tell whether the learned set has other rows or labels than the given one."""

@@ -147,7 +147,8 @@ class AdversarialDataset(TrainingSetRewriter):
         x_adv, attack = x.clone(), EveryStepPGD(self.n_steps, threat_model.eps / 10)
         with classifier.frozen():
             for rows in batch_slices(len(x), self.batch_size):
-                x_adv[rows] = attack(classifier, x[rows], y[rows], threat_model)
+                found = attack.run(classifier, x[rows], y[rows], threat_model)
+                x_adv[rows] = found.x_adv
         return x_adv
 
 

@@ -6,16 +6,19 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
 from robustfit._utils.fit_progress import FitProgress, open_fit
+from robustfit._utils.labels import targets_of
 from robustfit._utils.torch_bridge import (
     batch_slices,
     resolve_device,
     seeded_torch,
     to_tensor,
 )
+from robustfit._utils.training_batches import spare_lone_rows
 from robustfit.attacks.chunks import attack_in_chunks
 from robustfit.nets import default_classifier
 from robustfit.robustifiers.base import TrainingSetRewriter
 from robustfit.sklearn_to_torch.fast_copy import fast_copy
+from robustfit.sklearn_to_torch.probabilities import with_logits
 from robustfit.sklearn_to_torch.torch_classifier import as_torch
 
 __all__ = ["ChunkedRewriter"]
@@ -51,13 +54,18 @@ class ChunkedRewriter(TrainingSetRewriter):
         if estimator.get_params(deep=False).get("random_state", seed) is None:
             estimator.set_params(random_state=seed)
         with seeded_torch(seed):
-            self.source_estimator_ = estimator.fit(X, y)
+            self.source_estimator_ = estimator.fit(X, targets_of(estimator, y))
 
     def _new_source(self, image_shape, threat_model, device):
         """Return an unfitted classifier for labels 0..n_classes-1."""
         if self.estimator is None:
-            return default_classifier(image_shape, len(self.classes_), device=device)
-        return clone(self.estimator)
+            return default_classifier(
+                image_shape,
+                len(self.classes_),
+                device=device,
+                value_range=self.clip_range,
+            )
+        return spare_lone_rows(clone(self.estimator))
 
     def _rewrite_in_groups(self, rewrite, y, indices):
         """Set the learned set to ``rewrite(rows)``, called for groups of chunks.
@@ -88,7 +96,10 @@ class ChunkedRewriter(TrainingSetRewriter):
         """Return what ``attack`` makes of ``X`` on the source, chunk by chunk."""
         classifier = as_torch(self.source_estimator_)
         with classifier.frozen():
-            fast = fast_copy(classifier, to_tensor(X[:8], classifier.device))
+            x = to_tensor(X[:8], classifier.device)
+            fast = fast_copy(classifier, x)
+            if attack.wants_logits:
+                fast = with_logits(fast, x)
             return attack_in_chunks(
                 attack, fast, X, y_column, threat_model, seed=seed,
                 chunk_size=self.batch_size, n_jobs=self.n_jobs, folder=self.checkpoint,

@@ -9,8 +9,10 @@ from sklearn.callback import CallbackSupportMixin, with_callbacks
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
+from robustfit._utils.labels import targets_of
 from robustfit._utils.sklearn_private import callback_context
 from robustfit._utils.torch_bridge import draw_seed, seeded_torch
+from robustfit._utils.training_batches import spare_lone_rows
 from robustfit.sklearn_to_torch.torch_classifier import as_torch, transformer_as_torch
 
 __all__ = ["RobustSampler", "RobustifiedClassifier", "as_sampler"]
@@ -126,7 +128,7 @@ class RobustifiedClassifier(
         X_robust, y_robust = self._learned_set()
         context.call_on_fit_task_begin(estimator=self, X=X_robust, y=y_robust)
         with seeded_torch(draw_seed(self.random_state)):
-            self.classifier_ = clone(self.classifier)
+            self.classifier_ = spare_lone_rows(clone(self.classifier))
             if self.fine_tune:
                 self._start_from_theta_0(X, y)
                 self.classifier_.partial_fit(X_robust, y_robust)
@@ -137,20 +139,46 @@ class RobustifiedClassifier(
     def predict(self, X):
         """Return the predicted labels, shape (n_samples,)."""
         check_is_fitted(self)
-        column = self.classifier_.predict(self.robustifier_.transform(X))
+        column = np.asarray(self.classifier_.predict(self._validate(X)))
+        if column.ndim == 2:  # a skorch.NeuralNet predicts scores
+            column = column.argmax(1)
         return self.classes_[column]
 
     @available_if(_classifier_has("predict_proba"))
     def predict_proba(self, X):
         """Return class probabilities, shape (n_samples, n_classes)."""
         check_is_fitted(self)
-        return self.classifier_.predict_proba(self.robustifier_.transform(X))
+        values = self.classifier_.predict_proba(self._validate(X))
+        return self._spread(values, 0.0)
 
     @available_if(_classifier_has("decision_function"))
     def decision_function(self, X):
-        """Return the classifier's decision values."""
+        """Return the classifier's decision values.
+
+        Minus infinity for classes that the learned set lacks, where there is a value
+        for each class.
+        """
         check_is_fitted(self)
-        return self.classifier_.decision_function(self.robustifier_.transform(X))
+        values = self.classifier_.decision_function(self._validate(X))
+        return self._spread(values, -np.inf)
+
+    def _validate(self, X):
+        """Return X as the classifier was trained on it: an array, never a frame."""
+        return np.asarray(self.robustifier_.transform(X))
+
+    def _spread(self, values, absent):
+        """Return values of the classes in the learned set as values of all classes."""
+        columns = getattr(self.classifier_, "classes_", self.classes_)
+        if len(columns) == len(self.classes_):
+            return values
+        values = np.asarray(values)
+        if values.ndim == 1 and len(columns) == 2:
+            values = np.stack([-values / 2, values / 2], axis=1)
+        if values.ndim != 2 or values.shape[1] != len(columns):
+            return values  # one against one, or a net with outputs for all classes
+        spread = np.full((len(values), len(self.classes_)), absent, values.dtype)
+        spread[:, columns] = values
+        return spread
 
     def _check_fine_tune(self):
         if self.fine_tune and not isinstance(self.classifier, skorch.NeuralNet):
@@ -181,9 +209,9 @@ class RobustifiedClassifier(
                     "net with CrossEntropyLoss, a KernelRegressionClassifier, or hard "
                     "labels."
                 )
-            return self.robustifier_.X_robust_, y_robust.astype(np.float32)
-        encoded = np.searchsorted(self.classes_, y_robust)
-        return self.robustifier_.X_robust_, encoded.astype(np.int64)
+            y_robust = y_robust.astype(np.float32)
+            return self.robustifier_.X_robust_, targets_of(self.classifier, y_robust)
+        return self.robustifier_.X_robust_, self._encode(y_robust)
 
     def _start_from_theta_0(self, X, y):
         """Give ``classifier_`` weights naturally trained on the original set."""
@@ -197,8 +225,12 @@ class RobustifiedClassifier(
             }:
                 self.classifier_.module_.load_state_dict(source)
                 return
-        encoded = np.searchsorted(self.classes_, y).astype(np.int64)
-        self.classifier_.partial_fit(self.robustifier_.transform(X), encoded)
+        self.classifier_.partial_fit(self._validate(X), self._encode(y))
+
+    def _encode(self, y):
+        """Return labels as the classifier is trained on them: their columns."""
+        column = np.searchsorted(self.classes_, y).astype(np.int64)
+        return targets_of(self.classifier, column)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

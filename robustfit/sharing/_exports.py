@@ -106,7 +106,7 @@ def _as_bytes(dataset):
             "and white. Save the set with clip_range=(low, high)."
         )
     low, high = clip_range
-    ThreatModel(clip_range=(low, high)).check_range(images)
+    images = ThreatModel(clip_range=(low, high)).check_range(images)
     return np.rint((images - low) / (high - low) * 255).astype(np.uint8)
 
 

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_array, check_consistent_length, column_or_1d
 
+from robustfit._utils.input_arrays import as_numbers
 from robustfit.exceptions import DatasetChecksumError, DatasetFormatError
 from robustfit.sharing._card import check_card, describe_robustifier, make_card
 from robustfit.sharing._checksums import array_checksum, card_checksum
@@ -244,7 +245,7 @@ def _describe(threat_model):
 
 def _check_set(X, y, classes):
     """Return X (float32), the labels as columns or soft labels, and the classes."""
-    X = check_array(X, allow_nd=True, dtype=np.float32, input_name="X")
+    X = as_numbers(X)
     if np.ndim(y) == 2:
         targets = check_array(y, dtype=np.float32, input_name="y")
         classes = np.arange(targets.shape[1]) if classes is None else classes

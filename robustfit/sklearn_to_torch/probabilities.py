@@ -10,18 +10,30 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from robustfit._utils.torch_private import viewed_tensor
 from robustfit._utils.watched_calls import WatchedCalls
 from robustfit._utils.watched_layers import watched_layers
+from robustfit.sklearn_to_torch.logits import to_logits, unpack
 
 __all__ = [
+    "is_saturated_softmax",
     "log_of",
+    "logit_of",
     "looks_like_probabilities",
     "recover_logits",
+    "see_through_sigmoid",
     "see_through_softmax",
     "see_through_softmax_layer",
+    "with_logits",
 ]
 
 _SOFTMAX = (torch.softmax, F.softmax, torch.Tensor.softmax, torch.special.softmax)
+_SIGMOID = (
+    torch.sigmoid,
+    F.sigmoid,
+    torch.Tensor.sigmoid,
+    torch.special.expit,
+)
 
 
 def looks_like_probabilities(output):
@@ -32,6 +44,13 @@ def looks_like_probabilities(output):
     return bool(output.min() > -1e-5 and output.max() < 1 + 1e-5 and sums < 1e-5)
 
 
+def is_saturated_softmax(logits_fn, x):
+    """Return whether a softmax makes the output, and rounds some of it to one."""
+    with torch.no_grad():
+        output, logits = see_through_softmax(logits_fn, x)
+    return logits is not None and bool((output == 1).any())
+
+
 def recover_logits(logits_fn, x):
     """Return a function of logits, whatever ``logits_fn`` returns for ``x``.
 
@@ -39,10 +58,17 @@ def recover_logits(logits_fn, x):
     keep their gradients; probabilities made otherwise are replaced by their logarithm.
     """
     with torch.no_grad():
-        output = logits_fn(x)
+        output = to_logits(logits_fn(x), x)
     if not looks_like_probabilities(output):
         return logits_fn
     return _RecoveredLogits(logits_fn)
+
+
+def with_logits(classifier, x):
+    """Return a :class:`TorchClassifier` of logits, as :func:`recover_logits` does."""
+    if recover_logits(classifier, x) is classifier:
+        return classifier
+    return classifier.with_module(_RecoveredLogits(classifier.module))
 
 
 class _RecoveredLogits(nn.Module):
@@ -60,15 +86,24 @@ class _RecoveredLogits(nn.Module):
 def see_through_softmax(fn, x):
     """Return what ``fn`` returns for ``x``, and the logits that a softmax made it of.
 
-    They are None where the output is not what the last softmax returned. Of a tuple
-    the first is the output.
+    They are None where the output is not what the last softmax returned. Tuples and
+    dicts are unpacked.
     """
+    return _see_through(_SOFTMAX, fn, x)
+
+
+def see_through_sigmoid(fn, x):
+    """Do the same for a sigmoid, whose output may have been given another shape."""
+    return _see_through(_SIGMOID, fn, x)
+
+
+def _see_through(functions, fn, x):
     last: deque = deque(maxlen=1)
 
     def remember(args, kwargs, output):
         last.append((args[0] if args else kwargs["input"], output))
 
-    return _run(fn, x, last, WatchedCalls(_SOFTMAX, remember))
+    return _run(fn, x, last, WatchedCalls(functions, remember))
 
 
 def see_through_softmax_layer(module, x):
@@ -85,11 +120,31 @@ def see_through_softmax_layer(module, x):
 def _run(fn, x, last, watch):
     with watch:
         output = fn(x)
-    if isinstance(output, tuple):
-        output = output[0]
-    return output, last[0][0] if last and last[0][1] is output else None
+    output = unpack(output)
+    if last and last[0][1] is output:
+        return output, last[0][0]
+    if last and _is_reshaped(output, last[0][1]):
+        return output, last[0][0].reshape(output.shape)
+    return output, None
+
+
+def _is_reshaped(output, values):
+    """Return whether a tensor is another in another shape, as after ``squeeze``."""
+    return (
+        viewed_tensor(output) is values
+        and output.numel() == values.numel()
+        and output.is_contiguous()
+        and values.is_contiguous()
+    )
 
 
 def log_of(probabilities):
     """Return logits whose softmax they are; the floor keeps those of zeros finite."""
     return probabilities.clamp_min(torch.finfo(probabilities.dtype).tiny).log()
+
+
+def logit_of(probabilities):
+    """Return logits whose sigmoid they are, finite ones for probabilities 0 and 1."""
+    numbers = torch.finfo(probabilities.dtype)
+    inside = probabilities.clamp_min(numbers.tiny).clamp_max(1 - numbers.eps / 2)
+    return torch.logit(inside)

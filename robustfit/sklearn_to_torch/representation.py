@@ -38,7 +38,7 @@ class Representation:
     def __call__(self, x):
         """Return the representation (n_samples, n_features) of the tensor ``x``."""
         if self._layer is None:
-            self._layer = _find_logits_layer(self.classifier.module, x[:1])
+            self._layer = _find_logits_layer(self.classifier, x[:1])
         seen = []
 
         def keep(_, given, returned):
@@ -66,13 +66,13 @@ def _find_layer(module, name):
     return named[min(found, key=len)]
 
 
-def _find_logits_layer(module, x):
+def _find_logits_layer(classifier, x):
     """Return the last linear layer run, which has to return the logits."""
     seen = []
-    layers = [part for part in module.modules() if isinstance(part, nn.Linear)]
+    layers = [p for p in classifier.module.modules() if isinstance(p, nn.Linear)]
     keep = watched_layers(layers, lambda part, _, out: seen.append((part, out)))
     with keep, torch.no_grad():
-        logits = module(x)
+        logits = classifier(x)
     if not seen or seen[-1][1].shape[1:] not in (logits.shape[1:], (1,)):
         raise TypeError(
             "The net's logits do not come from a torch.nn.Linear layer, so its "

@@ -22,9 +22,22 @@ from torch import nn
 from robustfit._utils.sklearn_private import BaseSearchCV
 from robustfit._utils.torch_bridge import batch_slices, eval_mode, to_array, to_tensor
 from robustfit.exceptions import NotDifferentiableError
-from robustfit.sklearn_to_torch.probabilities import log_of, see_through_softmax_layer
+from robustfit.sklearn_to_torch.label_columns import check_columns, label_columns
+from robustfit.sklearn_to_torch.logits import to_logits
+from robustfit.sklearn_to_torch.probabilities import (
+    log_of,
+    logit_of,
+    see_through_sigmoid,
+    see_through_softmax,
+    see_through_softmax_layer,
+)
 
-__all__ = ["TorchClassifier", "as_torch", "transformer_as_torch"]
+__all__ = [
+    "TorchClassifier",
+    "as_torch",
+    "predicted_columns",
+    "transformer_as_torch",
+]
 
 
 class TorchClassifier:
@@ -33,8 +46,10 @@ class TorchClassifier:
     Parameters
     ----------
     module : torch.nn.Module
-        Maps inputs (n_samples, ...) of the shape the estimator takes, float32, to
-        logits (n_samples, n_classes).
+        Maps inputs (n_samples, ...) of the shape the estimator takes to logits
+        (n_samples, n_classes). It may return a single column for two classes, a tuple
+        that begins with logits, a dict or an object that names them ``logits``, and
+        work in another float type.
     classes : array-like of shape (n_classes,) or None
         Label of each logit; None means 0, 1, 2, ...
     device : torch.device or str, default="cpu"
@@ -75,10 +90,24 @@ class TorchClassifier:
         self.softmax_is_probability = softmax_is_probability
         self.classes = None if classes is None else np.asarray(classes)
         self.device = torch.device(device)
+        dtypes = (p.dtype for p in module.parameters() if p.is_floating_point())
+        self._dtype = next(dtypes, None)
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        """Return the logits (n_samples, n_classes) of the tensor ``x``."""
-        return self.module(x)
+        """Return the logits (n_samples, n_classes) of ``x``, of its dtype.
+
+        The module is given a copy: it may write into its input.
+
+        Raises
+        ------
+        ValueError
+            If the module returns what no logits can be made of.
+        """
+        return to_logits(self.module(self.cast(x).clone()), x)
+
+    def cast(self, x: torch.Tensor) -> torch.Tensor:
+        """Return ``x`` in the float type of the module's parameters."""
+        return x if self._dtype is None else x.to(self._dtype)
 
     @contextmanager
     def frozen(self) -> Iterator["TorchClassifier"]:
@@ -127,9 +156,7 @@ class TorchClassifier:
         -------
         ndarray of shape (n_samples,), int64
         """
-        logits = self.logits(X, batch_size)
-        finite = torch.isfinite(logits).all(1)
-        return to_array(torch.where(finite, logits.argmax(1), -2))
+        return predicted_columns(self.logits(X, batch_size))
 
     def with_module(
         self, module: nn.Module, classes: ArrayLike | EllipsisType | None = ...
@@ -161,16 +188,45 @@ class TorchClassifier:
             self.module, "estimator", None
         )  # fmt: skip
 
-    def encode(self, y: ArrayLike) -> torch.Tensor:
-        """Return for each label its logit's column, -1 for labels never trained on."""
-        y = np.asarray(y)
-        if self.classes is None:
-            return torch.as_tensor(y.astype(np.int64), device=self.device)
-        order = np.argsort(self.classes, kind="stable")
-        place = np.searchsorted(self.classes, y, sorter=order)
-        column = order[np.minimum(place, len(order) - 1)]
-        column = np.where(self.classes[column] == y, column, -1)
-        return torch.as_tensor(column, dtype=torch.int64, device=self.device)
+    def encode(self, y: ArrayLike, n_columns: int | None = None) -> torch.Tensor:
+        """Return for each label its logit's column, -1 for labels never trained on.
+
+        Parameters
+        ----------
+        y : array-like of shape (n_samples,)
+        n_columns : int or None, default=None
+            Logits that the module returns; None does not compare with them.
+
+        Returns
+        -------
+        torch.Tensor of shape (n_samples,), int64
+            On ``device``.
+
+        Raises
+        ------
+        ValueError
+            For labels of another type than the classes, NaN, fractions, and labels
+            that no column stands for where there are no ``classes``.
+        """
+        columns = label_columns(y, self.classes)
+        if n_columns is not None:
+            check_columns(y, columns, n_columns, self.classes)
+        return torch.as_tensor(columns, device=self.device)
+
+
+def predicted_columns(logits: torch.Tensor) -> np.ndarray:
+    """Return the column of the largest logit of each row; -2 where one is not finite.
+
+    Parameters
+    ----------
+    logits : torch.Tensor of shape (n_samples, n_classes)
+
+    Returns
+    -------
+    ndarray of shape (n_samples,), int64
+    """
+    finite = torch.isfinite(logits).all(1)
+    return to_array(torch.where(finite, logits.argmax(1), -2))
 
 
 @singledispatch
@@ -334,22 +390,25 @@ class _SkorchLogits(nn.Module):
     def __init__(self, net):
         super().__init__()
         self.module = net.module_
-        self._takes_probabilities = isinstance(net.criterion_, nn.NLLLoss)
         self._is_binary = isinstance(net.criterion_, nn.BCEWithLogitsLoss | nn.BCELoss)
-        self._takes_probability = isinstance(net.criterion_, nn.BCELoss)
+        self._see_through, self._invert = see_through_softmax_layer, _as_it_is
+        if isinstance(net.criterion_, nn.NLLLoss):  # skorch takes the log itself
+            self._see_through, self._invert = see_through_softmax, log_of
+        elif isinstance(net.criterion_, nn.BCELoss):
+            self._see_through, self._invert = see_through_sigmoid, logit_of
 
     def forward(self, x):
         parameter = next(self.module.parameters(), None)
         if parameter is not None:
             x = x.to(parameter.dtype)
-        output, logits = see_through_softmax_layer(self.module, x)
-        if logits is not None:
+        output, logits = self._see_through(self.module, x)
+        if logits is None:
+            logits = self._invert(output)
+        if not self._is_binary:
             return logits
-        if self._takes_probability:
-            output = torch.logit(output)
-        if self._is_binary:
-            output = output.reshape(len(x))
-            return torch.stack([-output / 2, output / 2], dim=1)
-        if self._takes_probabilities:
-            return log_of(output)  # skorch takes the log itself
-        return output
+        logit = logits.reshape(len(x))
+        return torch.stack([-logit / 2, logit / 2], dim=1)
+
+
+def _as_it_is(output):
+    return output

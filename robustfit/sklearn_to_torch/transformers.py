@@ -72,7 +72,9 @@ def _(transformer: PCA):
     check_is_fitted(transformer)
     components = transformer.components_.T
     if transformer.whiten:
-        components = components / np.sqrt(transformer.explained_variance_)
+        scale = np.sqrt(transformer.explained_variance_)
+        # Columns that never vary have no variance; scikit-learn divides by this, too.
+        components = components / np.maximum(scale, np.finfo(scale.dtype).eps)
     return _Projection(transformer.mean_, components)
 
 

@@ -3,6 +3,7 @@
 import numpy as np
 
 from robustfit._utils.display_style import NEUTRAL, add_legend, color, get_axes, tidy
+from robustfit._utils.input_arrays import plain_array
 from robustfit.theory.penultimate_features import PenultimateFeatures
 from robustfit.theory.usefulness import (
     _check_data,
@@ -113,7 +114,7 @@ class FeatureUsefulnessDisplay:
         FeatureUsefulnessDisplay
         """
         threat_model = ThreatModel(norm, eps, clip_range)
-        threat_model.check_range(np.asarray(X))
+        X = threat_model.check_range(np.asarray(plain_array(X)))
         features = PenultimateFeatures(estimator)
         x, signs = _check_data(features, X, y)
         rho = feature_usefulness(features, X, y).reshape(-1, signs.shape[1])

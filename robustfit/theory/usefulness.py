@@ -15,6 +15,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import column_or_1d
 
 from robustfit._utils.argument_checks import check_integer
+from robustfit._utils.input_arrays import plain_array
 from robustfit._utils.torch_bridge import (
     batch_slices,
     draw_seed,
@@ -150,7 +151,7 @@ def robust_usefulness(
     n_steps = check_integer("n_steps", n_steps, low=1)
     n_restarts = check_integer("n_restarts", n_restarts, low=1)
     batch_size = check_integer("batch_size", batch_size, low=1)
-    threat_model.check_range(np.asarray(X))
+    X = threat_model.check_range(np.asarray(plain_array(X)))
     x, signs = _check_data(f, X, y)
     descent = _FeatureDescent(
         f, x, threat_model, n_steps, step_size, n_restarts, batch_size, random_state

@@ -1,5 +1,6 @@
 import sys
 import warnings
+from copy import deepcopy
 
 import pyautoattack
 import pytest
@@ -64,16 +65,17 @@ def test_same_verdicts_as_a_direct_call(digits, fitted_net, norm, name, eps, att
 
 def test_leaves_no_trace(digits, fitted_net, capsys):
     _, _, X, y = digits
-    fitted_net.module_.train()
-    for parameter in fitted_net.module_.parameters():
+    net = deepcopy(fitted_net)  # which other tests share
+    net.module_.train()
+    for parameter in net.module_.parameters():
         parameter.grad = None
     torch.manual_seed(123)
     state, trace = torch.get_rng_state(), sys.gettrace()
-    attack_estimator(fitted_net, X[:5], y[:5], attack="autoattack-reference", eps=0.2)
+    attack_estimator(net, X[:5], y[:5], attack="autoattack-reference", eps=0.2)
     assert torch.equal(state, torch.get_rng_state())
     assert sys.gettrace() is trace
-    assert fitted_net.module_.training
-    parameters = list(fitted_net.module_.parameters())
+    assert net.module_.training
+    parameters = list(net.module_.parameters())
     assert all(p.requires_grad and p.grad is None for p in parameters)
     assert capsys.readouterr() == ("", "")
 

@@ -10,7 +10,6 @@ from robustfit.exceptions import (
     AttackBudgetError,
     NotDifferentiableError,
     PixelRangeError,
-    RobustnessWarning,
 )
 
 
@@ -147,7 +146,7 @@ def test_a_wrong_differentiable_form_is_noticed(digits, fitted_net):
     _, _, X, y = digits
     net = Shifted.__new__(Shifted)
     net.__dict__.update(fitted_net.__dict__)
-    with pytest.warns(RobustnessWarning, match="disagrees with its own predict"):
+    with pytest.raises(NotDifferentiableError, match="disagrees with its own predict"):
         attack_estimator(net, X[:10], y[:10], n_steps=2)
 
 

@@ -62,7 +62,13 @@ def test_display(case):
     display = SecurityCurveDisplay.from_estimator(*case, eps=[0, 0.1], n_steps=10)
     assert display.ax_.get_ylabel() == "Robust accuracy"
     assert display.figure_ is display.ax_.figure
-    assert display.ax_.get_legend().get_texts()[0].get_text() == "LogisticRegression"
+    assert display.ax_.get_legend().get_texts()[0].get_text() == (
+        f"LogisticRegression (n={len(case[2])})"
+    )
+    band = display.band_.get_datalim(display.ax_.transData)
+    low, high = display.curve.interval.min(), display.curve.interval.max()
+    assert (band.y0, band.y1) == (low, high)
+    assert low < display.curve.accuracy.min() < display.curve.accuracy.max() < high
     ax = display.ax_
     other = SecurityCurveDisplay.from_predictions(
         display.curve.distances, ax=ax, name="again", line_kw={"color": "red"}

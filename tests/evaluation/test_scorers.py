@@ -12,6 +12,7 @@ from robustfit import (
     RobustnessReport,
     attack_estimator,
 )
+from robustfit.evaluation.counting_error import wilson_interval
 from robustfit.evaluation.scorers import warn_if_masked
 from robustfit.exceptions import GradientMaskingWarning
 
@@ -132,3 +133,38 @@ def test_bad_pixels_raise_when_asked(flat):
             LogisticRegression(max_iter=10), X * 255, y, cv=2,
             scoring=RobustAccuracyScorer(), error_score="raise",
         )  # fmt: skip
+
+
+def test_report_tells_its_error(flat):
+    X, y = flat
+    model = LogisticRegression(max_iter=100).fit(X, y)
+    parameters = {"eps": 0.05, "n_steps": 3, "version": ["apgd-ce"]}
+    report = RobustnessReport(random_state=7, **parameters)(model, X[:30], y[:30])
+    assert (report["n_samples"], report["seed"]) == (30, 7)
+    for name in ("natural", "pgd", "autoattack", "worst_case"):
+        accuracy = report[f"{name}_accuracy"]
+        low, high = report[f"{name}_accuracy_low"], report[f"{name}_accuracy_high"]
+        assert (low, high) == wilson_interval(round(30 * accuracy), 30)
+    assert all(isinstance(value, int | float) for value in report.values())
+
+
+def test_a_fold_without_a_right_sample_has_all_scores(flat):
+    X, y = flat
+    model = LogisticRegression(max_iter=100).fit(X, y)
+    wrong = (y + 1) % 10
+    parameters = {"eps": 0.05, "n_steps": 3, "version": ["apgd-ce", "square"]}
+    right = np.flatnonzero(model.predict(X) == y)[:10]
+    report = RobustnessReport(**parameters)
+    nothing = report(model, X[right], wrong[right])
+    assert list(nothing) == list(report(model, X[right], y[right]))
+    assert nothing["autoattack_after_square"] == nothing["natural_accuracy"] == 0
+    assert nothing["attack_success_rate"] == 0
+    # One fold of wrong labels in a cross-validation: no score is lost.
+    X, y = np.concatenate([X[right]] * 2), np.concatenate([y[right], wrong[right]])
+    rows = np.arange(10), np.arange(10, 20)
+    table = cross_validate(
+        model, X, y, cv=[(rows[0], rows[1]), (rows[0], rows[0])], scoring=report,
+        error_score="raise",
+    )  # fmt: skip
+    assert table["test_autoattack_accuracy"][0] == 0
+    assert table["test_natural_accuracy"].tolist() == [0, 1]

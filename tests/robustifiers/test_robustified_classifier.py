@@ -2,15 +2,20 @@ import numpy as np
 import pytest
 import torch
 from sklearn.base import clone
+from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
+from sklearn.svm import SVC
 
 from robustfit import (
+    AdversarialRelabeler,
+    NoisyDataset,
     RobustDatasetLearner,
     RobustifiedClassifier,
     RobustSampler,
     as_sampler,
     as_torch,
+    attack_estimator,
 )
 from robustfit.nets import MLP, default_classifier
 
@@ -144,3 +149,57 @@ def test_a_class_that_the_learned_set_lacks_shifts_no_label(digits):
     np.testing.assert_array_equal(
         classifier.classes[classifier.columns(X)], model.predict(X)
     )
+
+
+class _Halves(NoisyDataset):
+    """A robustifier whose learned labels are those of the even classes only."""
+
+    def fit(self, X, y):
+        super().fit(X, y)
+        even = self.classes_[::2]
+        place = np.searchsorted(self.classes_, self.y_robust_)
+        self.y_robust_ = even[place // 2 % self.n_kept]
+        return self
+
+    n_kept = 5
+
+
+@pytest.mark.parametrize("n_kept", [2, 5])
+@pytest.mark.parametrize(
+    "classifier",
+    [LogisticRegression(max_iter=500), SVC(break_ties=True), RandomForestClassifier(5)],
+)
+def test_columns_of_classes_that_the_learned_set_lacks(digits, n_kept, classifier):
+    X, y, X_test, y_test = digits
+    X, X_test = X.reshape(len(X), -1), X_test.reshape(len(X_test), -1)
+    names = np.array(list("jihgfedcba"))
+    robustifier = _Halves(eps=0.01, random_state=0)
+    with pytest.MonkeyPatch.context() as patch:  # clones read the class
+        patch.setattr(_Halves, "n_kept", n_kept)
+        model = RobustifiedClassifier(robustifier, classifier).fit(X, names[y])
+    predicted = model.predict(X_test)
+    assert len(model.classifier_.classes_) == n_kept
+    for method in ("predict_proba", "decision_function"):
+        if hasattr(model, method):
+            values = getattr(model, method)(X_test)
+            assert values.shape == (len(X_test), 10)
+            np.testing.assert_array_equal(model.classes_[values.argmax(1)], predicted)
+            assert (np.isfinite(values) & (values != 0)).any(0).sum() == n_kept
+    for attack in ("pgd", "square"):
+        if attack == "square" or not isinstance(classifier, RandomForestClassifier):
+            result = attack_estimator(
+                model, X_test, names[y_test], attack=attack, eps=0
+            )
+            assert result.natural_accuracy == model.score(X_test, names[y_test])
+
+
+def test_a_relabelled_dozen(digits):
+    X, y, X_test, _ = digits
+    X, X_test = X.reshape(len(X), -1), X_test.reshape(len(X_test), -1)
+    relabeler = AdversarialRelabeler(random_state=0)
+    model = RobustifiedClassifier(relabeler, LogisticRegression()).fit(X[:12], y[:12])
+    assert len(model.classifier_.classes_) < 10
+    probabilities = model.predict_proba(X_test)
+    assert probabilities.shape == (len(X_test), 10)
+    np.testing.assert_allclose(probabilities.sum(1), 1, rtol=1e-5)
+    np.testing.assert_array_equal(probabilities.argmax(1), model.predict(X_test))

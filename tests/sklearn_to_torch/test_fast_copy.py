@@ -110,3 +110,80 @@ def test_a_copy_with_converted_weights_answers_as_autocast_does():
         torch.testing.assert_close(bfloat16_copy(net)(x), net(x))
     assert net.first.weight.dtype == torch.float32
     assert bfloat16_copy(abs) is abs
+
+
+class ByName(nn.Module):
+    """Hands its batch norm the input by name."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.norm = nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4)
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, x):
+        return self.head(self.norm(input=self.first(x)).mean((2, 3)))
+
+
+class RefusesCopies(ByName):
+    def __deepcopy__(self, memo):
+        raise KeyError("no copies")
+
+
+class NotANumber(ByName):
+    def forward(self, x):
+        return super().forward(x) * torch.nan
+
+
+def stack(convolution, norm):
+    return nn.Sequential(convolution, norm, nn.Flatten(), nn.Linear(4 * 36, 3))
+
+
+UNUSUAL = {
+    "spectral": lambda: stack(
+        nn.utils.parametrizations.spectral_norm(nn.Conv2d(1, 4, 3)), nn.BatchNorm2d(4)
+    ),
+    "weight": lambda: stack(
+        nn.utils.parametrizations.weight_norm(nn.Conv2d(1, 4, 3)), nn.BatchNorm2d(4)
+    ),
+    "no statistics": lambda: stack(
+        nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4, track_running_stats=False)
+    ),
+    "no weights": lambda: stack(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4, affine=False)),
+    "by name": ByName,
+    "no copies": RefusesCopies,
+    "not a number": NotANumber,
+}
+
+
+@pytest.mark.parametrize("name", UNUSUAL)
+def test_the_copy_is_never_what_fails(name):
+    x = torch.rand(5, 1, 8, 8)
+    net = trained_norms(UNUSUAL[name](), x)
+    with eval_mode(net):
+        classifier = as_torch(net)
+        fast = fast_copy(classifier, x)
+        expected = net(x)
+        torch.testing.assert_close(
+            fast(x), expected, atol=1e-4, rtol=1e-4, equal_nan=True
+        )
+
+
+def test_a_norm_that_reads_by_name_is_folded_as_well():
+    x = torch.rand(5, 1, 8, 8)
+    net = trained_norms(ByName(), x)
+    with eval_mode(net):
+        assert isinstance(fast_copy(as_torch(net), x).module.norm, nn.Identity)
+
+
+def test_a_net_that_writes_into_its_input_is_copied():
+    class Writes(ByName):
+        def forward(self, x):
+            x -= 0.5
+            return super().forward(x)
+
+    x = torch.rand(5, 1, 8, 8)
+    given, net = x.clone(), trained_norms(Writes(), x.clone())
+    with eval_mode(net):
+        fast = fast_copy(as_torch(net), x)
+    assert isinstance(fast.module.norm, nn.Identity)
+    assert torch.equal(x, given)

@@ -268,6 +268,8 @@ class AdversarialClassifier(CallbackSupportMixin, NetClassifier):
         """
         goes_on = self.warm_start and hasattr(self, "net_")
         X, y = self._validate(X, y, reset=not goes_on)
+        for eps in self.eps_stages or (self.eps,):
+            ThreatModel(self.norm, eps, self.clip_range).warn_of_unit(X)
         stages = plan_stages(
             self.eps,
             eps_stages=self.eps_stages,
@@ -341,6 +343,7 @@ class AdversarialClassifier(CallbackSupportMixin, NetClassifier):
             len(self.classes_),
             batch_size=self.batch_size,
             device=resolve_device(self.device),
+            clip_range=self.clip_range,
         )
         with seeded_torch(self._seed):
             self.net_.initialize()

@@ -10,6 +10,7 @@ import math
 import torch
 import torch.nn.functional as F
 
+from robustfit._utils.training_batches import split_rows
 from robustfit.classifiers.adversarial_training.training_attacks import pgd_images
 from robustfit.threat_model import ThreatModel
 
@@ -41,7 +42,7 @@ def train_adversarially(
     lr = LEARNING_RATE * 0.5 * (1 + math.cos(math.pi * epoch / n_epochs))
     optimizer = torch.optim.Adam(module.parameters(), lr=lr)
     order = torch.randperm(len(x), generator=generator, device=x.device)
-    for rows in order.split(batch_size):
+    for rows in split_rows(order, batch_size):
         x_adv = training_attack(module, x[rows], y[rows], threat_model, generator)
         module.train()
         optimizer.zero_grad(set_to_none=True)

@@ -5,15 +5,19 @@ import math
 
 import skorch
 from sklearn.base import clone
+from skorch.callbacks import EarlyStopping
 from torch import nn
 
+from robustfit._utils.training_batches import spare_lone_rows
 from robustfit.classifiers.adversarial_training.skorch_net import AdversarialNet
 from robustfit.nets import default_classifier
 
 __all__ = ["build_net"]
 
 
-def build_net(estimator, image_shape, n_classes, *, batch_size, device, **parameters):
+def build_net(
+    estimator, image_shape, n_classes, *, batch_size, device, clip_range, **parameters
+):
     """Return an unfitted :class:`AdversarialNet`.
 
     Parameters
@@ -23,6 +27,8 @@ def build_net(estimator, image_shape, n_classes, *, batch_size, device, **parame
     n_classes : int
     batch_size, device
         Of nets that are not given as a skorch net.
+    clip_range : tuple of (float, float) or None
+        Of the adversary; the default net scales wide ranges.
     **parameters
         Of the adversary: ``eps``, ``norm``, ``method`` and so on.
 
@@ -30,6 +36,8 @@ def build_net(estimator, image_shape, n_classes, *, batch_size, device, **parame
     ------
     TypeError
         If ``estimator`` is none of these.
+    ValueError
+        If it has a callback that cannot work here.
     """
     if isinstance(estimator, AdversarialNet):
         net = clone(estimator)
@@ -42,7 +50,9 @@ def build_net(estimator, image_shape, n_classes, *, batch_size, device, **parame
             "skorch.NeuralNetClassifier."
         )
     elif estimator is None or _is_module_class(estimator):
-        net = default_classifier(image_shape, n_classes, device=device)
+        net = default_classifier(
+            image_shape, n_classes, device=device, value_range=clip_range
+        )
         settings = net.get_params(deep=False) | {"batch_size": batch_size}
         if estimator is not None:
             settings = {k: v for k, v in settings.items() if k[:8] != "module__"}
@@ -55,8 +65,24 @@ def build_net(estimator, image_shape, n_classes, *, batch_size, device, **parame
             "torch.nn.Module class (not an instance: its weights would be copied with "
             "it into every clone)."
         )
+    _refuse_early_stopping(net)
     # Validation is the classifier's: stratified, under attack, for any labels.
-    return net.set_params(train_split=None, **parameters)
+    return spare_lone_rows(net).set_params(
+        train_split=None, clip_range=clip_range, **parameters
+    )
+
+
+def _refuse_early_stopping(net):
+    """Raise for a callback that waits for a validation which does not take place."""
+    for callback in net.callbacks or ():
+        callback = callback[1] if isinstance(callback, tuple) else callback
+        if callback is EarlyStopping or isinstance(callback, EarlyStopping):
+            raise ValueError(
+                "estimator has skorch's callback EarlyStopping; expected a net "
+                "without it, as AdversarialClassifier validates by itself. Use "
+                "AdversarialClassifier(early_stopping=True, n_iter_no_change=5), which "
+                "stops on robust accuracy."
+            )
 
 
 def _is_module_class(estimator):

@@ -10,6 +10,7 @@ from skorch.utils import to_tensor
 from torch import nn
 
 from robustfit._utils.skorch_private import set_training
+from robustfit._utils.training_batches import LoaderWithoutLoneRow
 from robustfit.classifiers.adversarial_training.training_attacks import (
     divergence,
     fast_gradient_images,
@@ -65,6 +66,8 @@ class AdversarialNet(NeuralNetClassifier):
     accuracy of validation are those under attack too. ``history`` gets
     ``attack_seconds`` and ``update_seconds`` of every batch.
 
+    A last batch of one row joins the one before it, as batch norm needs two.
+
     skorch casts nothing (pass float32 images and int64 labels) and predicts the index
     of a class.
 
@@ -98,6 +101,7 @@ class AdversarialNet(NeuralNetClassifier):
         criterion=nn.CrossEntropyLoss,
         **kwargs,
     ):
+        kwargs.setdefault("iterator_train", LoaderWithoutLoneRow)
         super().__init__(module, *args, criterion=criterion, **kwargs)
         self.eps = eps
         self.norm = norm
@@ -114,7 +118,7 @@ class AdversarialNet(NeuralNetClassifier):
         super().check_data(X, y)
         if self.method not in METHODS:
             raise ValueError(f"method is {self.method!r}; expected one of {METHODS}.")
-        if isinstance(X, np.ndarray):
+        if isinstance(X, np.ndarray | torch.Tensor):
             ThreatModel(self.norm, self.eps, self.clip_range).check_range(X)
 
     def perturb(self, x, y):
@@ -153,7 +157,7 @@ class AdversarialNet(NeuralNetClassifier):
 
     def train_step(self, batch, **fit_params):
         """Attack the batch once, then update on what came out."""
-        x, y = (to_tensor(part, device=self.device) for part in batch)
+        x, y = self._unpack(batch)
         if self.augment is not None:
             threat_model = ThreatModel(self.norm, self.eps, self.clip_range)
             x = threat_model.clip(self.augment(x))
@@ -185,8 +189,14 @@ class AdversarialNet(NeuralNetClassifier):
 
     def validation_step(self, batch, **fit_params):
         """Measure the loss on adversarial images."""
-        x, y = (to_tensor(part, device=self.device) for part in batch)
+        x, y = self._unpack(batch)
         return super().validation_step((self.perturb(x, y), y), **fit_params)
+
+    def _unpack(self, batch):
+        """Return images and labels on the device; the range of data sets shows here."""
+        x, y = (to_tensor(part, device=self.device) for part in batch)
+        threat_model = ThreatModel(self.norm, self.eps, self.clip_range)
+        return threat_model.check_range(x), y
 
     def _replay(self, x, y, **fit_params):
         """Update net and perturbation from one gradient, again and again.

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from robustfit._utils.torch_bridge import eval_mode
 from robustfit.attacks.gradient import EveryStepPGD
 from robustfit.attacks.losses import input_gradient
+from robustfit.sklearn_to_torch.written_input import OwnInput
 
 __all__ = ["fast_gradient_images", "pgd_images", "trades_images"]
 
@@ -23,7 +24,7 @@ def pgd_images(module, x, y, threat_model, generator, *, n_steps, step_size):
     """Return PGD images of ``x`` from a random start (Madry et al., 2018)."""
     attack = EveryStepPGD(n_steps, step_size, random_start=True)
     with eval_mode(module):
-        return attack(module, x, y, threat_model, generator)
+        return attack.run(OwnInput(module), x, y, threat_model, generator).x_adv
 
 
 def fast_gradient_images(module, x, y, threat_model, generator):
@@ -41,10 +42,11 @@ def trades_images(module, x, threat_model, generator, *, n_steps, step_size):
     """
     with eval_mode(module):
         with torch.no_grad():
-            log_p = module(x).log_softmax(1)
+            log_p = module(x.clone()).log_softmax(1)
+        logits_fn = OwnInput(module)
         noise = torch.randn(x.shape, generator=generator, device=x.device)
         return threat_model.climb(
-            lambda points: input_gradient(module, points, log_p, divergence),
+            lambda points: input_gradient(logits_fn, points, log_p, divergence),
             threat_model.project(x + TRADES_START * noise, x),
             x,
             n_steps=n_steps,

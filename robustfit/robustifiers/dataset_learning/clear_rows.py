@@ -7,6 +7,7 @@ they cost much: see ``benchmarks/results/from_scratch_search.md``.
 
 import torch
 
+from robustfit._utils.labels import targets_of
 from robustfit._utils.torch_bridge import seeded_torch, to_array
 from robustfit.sklearn_to_torch.torch_classifier import as_torch
 
@@ -44,7 +45,8 @@ def judge_clarity(x, y, disturb, new_net, generator):
     for trained, judged in ((first, second), (second, first)):
         rows = trained[:LARGEST_TRAINING]
         with seeded_torch(generator.initial_seed()):
-            net = new_net().fit(to_array(disturb(x[rows])), to_array(y[rows]))
+            net = new_net()
+            net.fit(to_array(disturb(x[rows])), targets_of(net, to_array(y[rows])))
         classifier = as_torch(net)
         target = classifier.encode(to_array(y[judged]))
         known = target >= 0

@@ -5,6 +5,7 @@ from functools import partial
 
 import torch
 
+from robustfit._utils.labels import targets_of
 from robustfit._utils.torch_bridge import seeded_torch, to_array, to_tensor
 from robustfit.robustifiers.dataset_learning.clear_rows import (
     judge_clarity,
@@ -78,7 +79,8 @@ class JudgeDisturbance(Step):
             batch_size = self.recipe.batch_size
             return fine_tune(problem.theta_0, x_disturbed, y, batch_size, generator)
         with seeded_torch(generator.initial_seed()):
-            return problem.new_net().fit(to_array(x_disturbed), problem.y_all[rows])
+            net, y = problem.new_net(), problem.y_all[rows]
+            return net.fit(to_array(x_disturbed), targets_of(net, y))
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,7 @@ def perturb_towards(logits_fn, x, target, threat_model, *, n_steps):
     """
     step_size = 2 * threat_model.eps / n_steps
     attack = EveryStepPGD(n_steps, step_size, towards=True)
-    return attack(logits_fn, x, target, threat_model)
+    return attack.run(logits_fn, x, target, threat_model).x_adv
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,14 @@
 """``RobustDatasetLearner``: learn a training set on which nets become robust."""
 
+import warnings
 from numbers import Integral, Real
 
+import numpy as np
 import skorch
 import torch
 
 from robustfit._utils.fit_progress import FitProgress, open_fit
+from robustfit._utils.labels import targets_of
 from robustfit._utils.sklearn_private import Interval, StrOptions
 from robustfit._utils.torch_bridge import (
     resolve_device,
@@ -14,7 +17,9 @@ from robustfit._utils.torch_bridge import (
     to_array,
     to_tensor,
 )
+from robustfit.exceptions import CollapsedTrainingWarning
 from robustfit.robustifiers.base import TrainingSetRewriter
+from robustfit.robustifiers.dataset_learning.disturbance_steps import JudgeDisturbance
 from robustfit.robustifiers.dataset_learning.learning_problem import LearningProblem
 from robustfit.robustifiers.dataset_learning.plan import plan_steps
 from robustfit.robustifiers.dataset_learning.recipe import Recipe, count_nets
@@ -299,6 +304,7 @@ class RobustDatasetLearner(TrainingSetRewriter):
                 self.source_indices_ = rows.learned[to_array(state.sources)]
             if state.soft_labels is not None:
                 self.y_robust_ = to_array(state.soft_labels)
+        _warn_if_guessing(self.history_, y)
 
     def _state_problem(self, X, y, image_shape, threat_model, rows, nets):
         classifier = as_torch(self.estimator_)
@@ -343,11 +349,31 @@ class RobustDatasetLearner(TrainingSetRewriter):
         progress.report(step.name, record)
 
 
+def _warn_if_guessing(history, y):
+    """Warn when no candidate disturbance was judged by a net that had learned."""
+    judged = [
+        record["natural_accuracy"]
+        for record in history
+        if record["step"] == JudgeDisturbance.name
+    ]
+    guessing = np.bincount(y).max() / len(y)
+    if not judged or max(judged) > guessing + 0.05:
+        return
+    warnings.warn(
+        f"Nets trained on the {len(judged)} candidate disturbances have a natural "
+        f"accuracy of at most {max(judged):.3g}; guessing has {guessing:.3g}. The "
+        "disturbance was chosen by chance. Scale X to [0, 1], or pass an estimator "
+        "that learns the natural set.",
+        CollapsedTrainingWarning,
+        stacklevel=4,
+    )
+
+
 def _train_theta_0(net, X, y, seed, number, saved):
     """Fit the ``number``-th net naturally, or load its weights from a checkpoint."""
     with seeded_torch(seed + number):
         if saved is None or not isinstance(net, skorch.NeuralNet):
-            net.fit(X, y)
+            net.fit(X, targets_of(net, y))
             return
-        net.initialize().check_data(X, y)
+        net.initialize().check_data(X, targets_of(net, y))
     load_weights(as_torch(net).module, unpack(f"theta_{number}", saved[0]))

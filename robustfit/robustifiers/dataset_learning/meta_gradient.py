@@ -220,7 +220,7 @@ class MetaGradient:
         """Return adversarial images of natural ones, of the parameters ``trained``."""
         x, y = self.x[rows], self.y[rows]
         logits_fn = partial(functional_call, self.module, trained)
-        return self.attack(logits_fn, x, y, self.threat_model, generator)
+        return self.attack.run(logits_fn, x, y, self.threat_model, generator).x_adv
 
     def _train_step(self, x_robust, parameters, rows, lr):
         leaves = {k: v.detach().requires_grad_(True) for k, v in parameters.items()}

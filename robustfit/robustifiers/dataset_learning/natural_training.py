@@ -5,6 +5,8 @@ import math
 import torch
 import torch.nn.functional as F
 
+from robustfit._utils.training_batches import split_rows
+
 __all__ = ["train_naturally"]
 
 # Fine-tuning of "Towards Robust Dataset Learning", section 5.1.
@@ -38,7 +40,7 @@ def train_naturally(module, x, y, *, n_epochs, batch_size, generator, lr=LEARNIN
     )
     for _ in range(n_epochs):
         order = torch.randperm(len(x), generator=generator, device=x.device)
-        for rows in order.split(batch_size):
+        for rows in split_rows(order, batch_size):
             optimizer.zero_grad(set_to_none=True)
             F.cross_entropy(module(x[rows]), y[rows]).backward()
             optimizer.step()

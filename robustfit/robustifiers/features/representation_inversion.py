@@ -46,10 +46,16 @@ class RepresentationInversion(Attack):
         L2 length of each step.
     """
 
+    wants_logits = False  # but features
+
     def __init__(self, layer, n_steps, step_size):
         self.layer = layer
         self.n_steps = n_steps
         self.step_size = step_size
+
+    def check_model(self, logits_fn, x, y):
+        """Ask nothing: ``y`` are images, and there is no loss of classes."""
+        return []
 
     def run(self, logits_fn, x, y, threat_model, generator=None):
         """Return x_r for each ``x``, from the images ``y`` (n_samples, ...)."""

@@ -74,7 +74,7 @@ class _FeatureExtractor(ChunkedRewriter):
             From the first of ``n_starts`` starts; the result for an image does not
             depend on the others.
         """
-        X = self.transform(X)  # checks it, changes nothing
+        X = np.asarray(self.transform(X))  # checks it, changes nothing
         first = np.zeros(len(X), dtype=np.int64)
         return np.concatenate(
             [self._invert(X[rows], first[rows]) for rows in self._groups(len(X))]
