@@ -132,13 +132,13 @@ def write_report(
     check_integer("n_pictures", n_pictures)
     check_integer("random_state", random_state)
     threat_models = _listed("threat_models", threat_models)
-    parameters = {
-        "n_steps": n_steps,
-        "n_restarts": n_restarts,
-        "version": version,
-        "batch_size": batch_size,
-    }
-    attacks = [make_attack(a, **parameters) for a in _listed("attacks", attacks)]
+    attacks = [
+        make_attack(
+            attack, n_steps=n_steps, n_restarts=n_restarts, version=version,
+            batch_size=batch_size,
+        )
+        for attack in _listed("attacks", attacks)
+    ]  # fmt: skip
     if image_shape is not None:
         image_shape = check_image_shape(image_shape)
     X, y = plain_array(X), np.asarray(plain_array(y, "y"))
@@ -153,9 +153,10 @@ def write_report(
     for number, finding in enumerate(findings, 1):
         blocks += section(finding, attacks)
         if n_pictures:
-            file_name = f"{path.stem}_worst_{number}.png"
-            options = (n_pictures, image_shape, batch_size)
-            blocks += _pictures(estimator, X, y, finding, file_name, *options)
+            blocks += _pictures(
+                estimator, X, y, finding, f"{path.stem}_worst_{number}.png",
+                n_pictures, image_shape, batch_size,
+            )  # fmt: skip
     _write(path, blocks)
     return path
 

@@ -51,9 +51,7 @@ class JudgeDisturbance(Step):
         measured = measure_robustness(
             net, X_held_out, y_held_out, self.problem.threat_model
         )
-        state.candidate_scores.append(
-            measured["natural_accuracy"] + measured["robust_accuracy"]
-        )
+        state.note_candidate(measured["natural_accuracy"], measured["robust_accuracy"])
         return self.candidate.as_dict() | measured
 
     def _split(self, generator):

@@ -19,7 +19,6 @@ from robustfit._utils.torch_bridge import (
 )
 from robustfit.exceptions import CollapsedTrainingWarning
 from robustfit.robustifiers.base import TrainingSetRewriter
-from robustfit.robustifiers.dataset_learning.disturbance_steps import JudgeDisturbance
 from robustfit.robustifiers.dataset_learning.learning_problem import LearningProblem
 from robustfit.robustifiers.dataset_learning.plan import plan_steps
 from robustfit.robustifiers.dataset_learning.recipe import Recipe, count_nets
@@ -304,7 +303,7 @@ class RobustDatasetLearner(TrainingSetRewriter):
                 self.source_indices_ = rows.learned[to_array(state.sources)]
             if state.soft_labels is not None:
                 self.y_robust_ = to_array(state.soft_labels)
-        _warn_if_guessing(self.history_, y)
+        _warn_if_guessing(state.candidate_accuracy, y)
 
     def _state_problem(self, X, y, image_shape, threat_model, rows, nets):
         classifier = as_torch(self.estimator_)
@@ -349,19 +348,14 @@ class RobustDatasetLearner(TrainingSetRewriter):
         progress.report(step.name, record)
 
 
-def _warn_if_guessing(history, y):
+def _warn_if_guessing(accuracy, y):
     """Warn when no candidate disturbance was judged by a net that had learned."""
-    judged = [
-        record["natural_accuracy"]
-        for record in history
-        if record["step"] == JudgeDisturbance.name
-    ]
     guessing = np.bincount(y).max() / len(y)
-    if not judged or max(judged) > guessing + 0.05:
+    if accuracy is None or accuracy > guessing + 0.05:
         return
     warnings.warn(
-        f"Nets trained on the {len(judged)} candidate disturbances have a natural "
-        f"accuracy of at most {max(judged):.3g}; guessing has {guessing:.3g}. The "
+        "Nets trained on the candidate disturbances have a natural accuracy of at "
+        f"most {accuracy:.3g}; guessing has {guessing:.3g}. The "
         "disturbance was chosen by chance. Scale X to [0, 1], or pass an estimator "
         "that learns the natural set.",
         CollapsedTrainingWarning,

@@ -25,6 +25,8 @@ class LearningState:
     soft_labels : torch.Tensor of shape (n_samples, n_classes) or None
     candidate_scores : list of float
         Natural plus robust accuracy of the candidate disturbances so far.
+    candidate_accuracy : float or None
+        Largest natural accuracy among them; None before the first.
     disturbance : Disturbance or None
         The one that the set was disturbed with.
     x_best : torch.Tensor of shape (n_samples, ...) or None
@@ -44,6 +46,7 @@ class LearningState:
     sources: torch.Tensor | None = None
     soft_labels: torch.Tensor | None = None
     candidate_scores: list = field(default_factory=list)
+    candidate_accuracy: float | None = None
     disturbance: Disturbance | None = None
     x_best: torch.Tensor | None = None
     best_score: float | None = None
@@ -54,6 +57,12 @@ class LearningState:
     def natural_images(self, problem):
         """Return the natural image that each row of the set shows."""
         return problem.x if self.sources is None else problem.x[self.sources]
+
+    def note_candidate(self, natural_accuracy, robust_accuracy):
+        """Remember how a net does that was trained on a candidate disturbance."""
+        self.candidate_scores.append(natural_accuracy + robust_accuracy)
+        best = self.candidate_accuracy or 0.0
+        self.candidate_accuracy = max(best, natural_accuracy)
 
     def note_validation(self, score):
         """Remember the set if its ``score`` is the best so far."""

@@ -11,7 +11,10 @@ from robustfit.robustifiers.dataset_learning.learning_state import LearningState
 __all__ = ["load_weights", "pack_state", "restore_state", "unpack"]
 
 OPTIONAL_TENSORS = ("sources", "soft_labels", "x_best")
-PLAIN_VALUES = ("candidate_scores", "best_score", "n_no_change", "n_done", "history")
+PLAIN_VALUES = (
+    "candidate_scores", "candidate_accuracy", "best_score", "n_no_change", "n_done",
+    "history",
+)  # fmt: skip
 
 
 def restore_state(problem, saved):

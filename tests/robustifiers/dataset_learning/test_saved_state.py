@@ -166,6 +166,7 @@ def test_the_state_comes_back_as_it_was(make_problem, tmp_path):
         sources=torch.arange(40).flip(0),
         soft_labels=torch.rand(40, 2),
         candidate_scores=[1.5, 0.25],
+        candidate_accuracy=0.9,
         disturbance=Disturbance(0.2, 0.9, 0.1, mixed=True),
         x_best=problem.x - 1,
         best_score=0.75,

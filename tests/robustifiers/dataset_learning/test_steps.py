@@ -104,6 +104,7 @@ def test_judging_adds_natural_plus_robust_accuracy(make_problem):
     record = step.run(state, make_generator(0))
     accuracies = record["natural_accuracy"], record["robust_accuracy"]
     assert state.candidate_scores == [0.5, sum(accuracies)]
+    assert state.candidate_accuracy == accuracies[0]
     assert accuracies == (1, 1)  # theta_0 keeps its halves apart
     assert record["noise"] == NOISE.noise
     assert torch.equal(state.x_robust, problem.x)
