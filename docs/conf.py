@@ -32,6 +32,7 @@ templates_path = ["_templates"]
 html_static_path = ["_static"]
 html_css_files = ["robustfit.css"]
 autosummary_generate = True
+autodoc_typehints = "none"  # numpydoc's sections say what arguments are
 numpydoc_show_class_members = False
 numpydoc_class_members_toctree = False
 default_role = "literal"
