@@ -219,11 +219,11 @@ def _pictures(estimator, X, y, finding, file_name, n_pictures, image_shape, batc
         X[rows].reshape(-1, *shape), result.X_adv[rows].reshape(-1, *shape),
         y[rows], labels, (low, high),
     )  # fmt: skip
-    told = ", ".join(
+    caption = ", ".join(
         f"row {row}: {truth} as {label}"
         for row, truth, label in zip(rows, y[rows], labels, strict=True)
     )
-    return [heading, Picture(told, png, file_name), Paragraph(told)]
+    return [heading, Picture(caption, png, file_name), Paragraph(caption)]
 
 
 def _write(path, blocks):
