@@ -114,12 +114,14 @@ def main():
     """Measure the seeds that are missing and print the counts."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--n-seeds", type=int, default=40)
+    parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--n-samples", type=int, default=50)
     options = parser.parse_args()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")  # the models are what the warnings are about
     done = {(row["seed"], row["n_samples"]) for row in read_rows()}
-    for seed in range(options.n_seeds):
+    seeds = range(options.first_seed, options.first_seed + options.n_seeds)
+    for seed in seeds:
         if (str(seed), str(options.n_samples)) in done:
             continue
         rows = list(measure(seed, options.n_samples))

@@ -40,7 +40,6 @@ __all__ = ["CHECKS", "Evidence"]
 
 # Fifteen checks together raise a false alarm in five of a hundred honest reports.
 _ALPHA = 0.05 / 15
-_SHOWN = 0.05  # of the sign test that has to show a larger distance
 _EPS_STEPS = (0.0, 0.5, 1.0, 1.5, 2.0)
 _LEFT_TO_SQUARE = 0.02  # share of samples that gradient attacks may leave to Square
 _VANISHED = 1e-4  # a gradient this much shorter than those of wrong samples
@@ -277,10 +276,10 @@ def distortion_is_larger(evidence):
     text = (
         f"median distance {np.median(own):.3g}, of the baseline {np.median(base):.3g}"
     )
-    longer, shorter = int((own > base).sum()), int((own < base).sum())
-    if 0.5 ** len(own) > _SHOWN:
+    not_larger = int((own <= base).sum())
+    if 0.5 ** len(own) > _ALPHA:
         return f"{text}; {len(own)} samples are too few to tell", None
-    return text, binom.sf(longer - 1, longer + shorter, 0.5) < _SHOWN
+    return text, binom.sf(not_larger - 1, len(own), 0.5) >= _ALPHA
 
 
 def _distances(evidence, estimator):
