@@ -177,7 +177,7 @@ def check_gradient_masking(
     AutoAttack's flags and its agreement with PGD (Croce & Hein, 2020); and the split
     of gradient norms between right and wrong samples of Tsilivis, Su & Kempe, "Can we
     achieve robustness from data alone?" (2022, Figure 2). Attacks are compared on the
-    same samples by exact tests at a level of 0.05 / 15 each, so that an honest model
+    same samples by exact tests at a level of 0.05 / 15 each, so that chance alone
     fails at most about 5 of 100 reports: McNemar's where an attack must not be the
     stronger; where a share may fall (``tolerance``, 10 % for AutoAttack), more than it
     must have fallen, and more than chance makes of half of it. A passed report is no

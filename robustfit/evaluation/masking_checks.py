@@ -38,7 +38,7 @@ from robustfit.threat_model import ThreatModel
 
 __all__ = ["CHECKS", "Evidence"]
 
-# Fifteen checks together raise a false alarm in five of a hundred honest reports.
+# By chance fifteen checks together raise an alarm in five of a hundred reports.
 _ALPHA = 0.05 / 15
 _EPS_STEPS = (0.0, 0.5, 1.0, 1.5, 2.0)
 _LEFT_TO_SQUARE = 0.02  # share of samples that gradient attacks may leave to Square
