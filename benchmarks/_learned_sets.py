@@ -12,10 +12,12 @@ import os
 import resource
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
+from skorch import NeuralNetClassifier
 
 import robustfit
 from robustfit import (
@@ -26,15 +28,28 @@ from robustfit import (
     load_robust_dataset,
     save_robust_dataset,
 )
-from robustfit._utils.torch_bridge import draw_seed, seeded_torch
-from robustfit.nets import LeNet5, default_classifier
+from robustfit._utils.torch_bridge import (
+    draw_seed,
+    seeded_torch,
+    stage_generator,
+    to_tensor,
+)
+from robustfit.classifiers.adversarial_training.module_training import (
+    train_adversarially,
+)
+from robustfit.nets import LeNet5, PhotoCNN, ResNet18, SmallCNN, default_classifier
 from robustfit.robustifiers.dataset_learning.row_selection import select_rows
 
-NETS = ("small-cnn", "wide-cnn", "lenet5", "mlp", "resnet18")
+# "-adam": as most users train, with Adam at 1e-3, no schedule and no augmentation.
+NETS = (
+    "small-cnn", "small-cnn-adam", "wide-cnn", "lenet5", "mlp", "photo-cnn",
+    "photo-cnn-adam", "small-resnet", "resnet18",
+)  # fmt: skip
 SETS = (
-    "natural", "noise", "adversarial-natural", "adversarial-robust",
-    "adversarial-trades", "learned", "learned-radius-1.5", "learned-soft",
-    "paper-algorithm-1",
+    "natural", "noise", "noise-0.1", "noise-0.2", "noise-0.35", "noise-0.5",
+    "noise-0.7", "adversarial-natural", "adversarial-robust",
+    "adversarial-trades", "learned", "learned-robust-judge", "learned-radius-1.5",
+    "learned-soft", "learned-soft-cross-fitted", "paper-algorithm-1", "pgd-trained",
 )  # fmt: skip
 # The code that learns sets, below the package's folder.
 PACKAGE = Path(robustfit.__file__).parent
@@ -43,6 +58,7 @@ RECIPE = (
     "classifiers/adversarial_training",
     "robustifiers/baselines.py",
     "nets/default.py",
+    "nets/photo_cnn.py",
     "evaluation/judge.py",
     "_utils/row_splits.py",
 )
@@ -51,18 +67,49 @@ FINE_TUNING = {"lr": 0.01, "optimizer__weight_decay": 5e-4}
 
 
 def make_net(name, image_shape, n_classes, *, max_epochs, device):
-    """Return an unfitted skorch net; all are trained in the same way."""
-    shape = image_shape if name != "mlp" else (int(np.prod(image_shape)),)
+    """Return an unfitted skorch net; all but "-adam" are trained in the same way."""
+    kind = name.removesuffix("-adam")
+    shape = image_shape if kind != "mlp" else (int(np.prod(image_shape)),)
     net = default_classifier(shape, n_classes, max_epochs=max_epochs, device=device)
-    if name == "wide-cnn":
+    if kind != "mlp":
+        modules = {
+            "lenet5": LeNet5, "photo-cnn": PhotoCNN, "small-resnet": ResNet18,
+            "resnet18": ResNet18,
+        }  # fmt: skip
+        net.set_params(module=modules.get(kind, SmallCNN))
+    if kind == "wide-cnn":
         net.set_params(module__channels=(64, 128), module__n_hidden=400)
-    elif name == "lenet5":
-        net.set_params(module=LeNet5)
-    elif name == "resnet18":
-        from robustfit.nets import ResNet18
-
-        net.set_params(module=ResNet18)
+    elif kind == "small-resnet":
+        net.set_params(module__width=8, module__stem_stride=2)
+    if name.endswith("-adam"):
+        net = as_users_train(net)
+        if kind == "photo-cnn":
+            net.set_params(module__flip=False)
     return net
+
+
+def as_users_train(net):
+    """Return an unfitted net of the same module that Adam trains, at 1e-3 throughout.
+
+    A new one: what skorch was once told for SGD, it tells Adam, too.
+    """
+    module = {
+        name: value
+        for name, value in net.get_params(deep=False).items()
+        if name.startswith("module")
+    }
+    return NeuralNetClassifier(
+        **module,
+        criterion=torch.nn.CrossEntropyLoss,
+        optimizer=torch.optim.Adam,
+        lr=1e-3,
+        batch_size=net.batch_size,
+        max_epochs=net.max_epochs,
+        iterator_train__shuffle=True,
+        train_split=None,
+        verbose=0,
+        device=net.device,
+    )
 
 
 def parse_threat(threat):
@@ -74,7 +121,7 @@ def parse_threat(threat):
 
 def file_part(cell):
     """Return what tells a set from others, as part of a file's name."""
-    threat = cell["threat"].replace("/", "over")
+    threat = cell["learned_for"].replace("/", "over")
     return f"{cell['data']}_{cell['n_train']}_{threat}_{cell['set']}"
 
 
@@ -111,7 +158,7 @@ class Workshop:
 
     def learned_set(self, cell):
         """Return the set of a cell, its labels and the seconds it took to learn."""
-        if cell["set"] == "natural" and cell["fraction"] == 1:
+        if cell["set"] in ("natural", "pgd-trained") and cell["fraction"] == 1:
             return self.X, self.y, 0.0
         path = self.set_path(cell)
         if not path.exists():
@@ -128,7 +175,7 @@ class Workshop:
 
     def _learn(self, cell, path):
         start = time.perf_counter()
-        norm, eps = parse_threat(cell["threat"])
+        norm, eps = parse_threat(cell["learned_for"])
         robustifier, X, y = self._robustifier(cell, norm, eps), self.X, self.y
         if not isinstance(robustifier, RobustDatasetLearner) and cell["fraction"] < 1:
             rows = select_rows(y, draw_seed(cell["seed"]), cell["fraction"], 0).learned
@@ -153,6 +200,10 @@ class Workshop:
         return {
             "natural": lambda: None,
             "noise": lambda: NoisyDataset(**given),
+            **{
+                f"noise-{scale}": partial(NoisyDataset, **given, scale=scale)
+                for scale in (0.1, 0.2, 0.35, 0.5, 0.7)
+            },
             "adversarial-natural": lambda: AdversarialDataset(**given, estimator=inner),
             "adversarial-robust": lambda: AdversarialDataset(
                 **given, estimator=inner, source="robust"
@@ -164,7 +215,13 @@ class Workshop:
             "learned-radius-1.5": lambda: RobustDatasetLearner(
                 **learned, radius_factor=1.5
             ),
+            "learned-robust-judge": lambda: RobustDatasetLearner(
+                **learned, judge="adversarial"
+            ),
             "learned-soft": lambda: RobustDatasetLearner(**learned, soft_labels=True),
+            "learned-soft-cross-fitted": lambda: RobustDatasetLearner(
+                **learned, soft_labels=True, judge="cross-fitted"
+            ),
             "paper-algorithm-1": lambda: RobustDatasetLearner(
                 **learned, method="paper"
             ),
@@ -188,6 +245,17 @@ class Workshop:
     def data_key(self):
         """Return the natural set's number of rows and a hash of its labels."""
         return f"{len(self.X)}-{hashlib.sha256(self.y.tobytes()).hexdigest()[:8]}"
+
+
+def train_by_pgd(net, X, y, threat_model, *, n_epochs, seed):
+    """Train a net, initialised with natural weights, as the learners' teachers are."""
+    x, labels = to_tensor(X, net.device), to_tensor(y, net.device, torch.int64)
+    for epoch in range(n_epochs):
+        train_adversarially(
+            net.module_, x, labels, threat_model,
+            epoch=epoch, n_epochs=n_epochs, batch_size=128,
+            generator=stage_generator(seed, epoch, device=net.device),
+        )  # fmt: skip
 
 
 def trades_net(net, norm, eps):

@@ -18,7 +18,11 @@ Table 2 of the paper:             --fraction 0.1 0.2
 Figure 3, other initialisation:   --init 1 2
 Figure 3, other architecture:     --consumer mlp lenet5 wide-cnn
 How long a set holds:             --fine-tune-epochs 3 5 10 20
-CIFAR-10 on a CPU:                --data cifar10 --n-train 10000 --threat linf-2/255
+CIFAR-10 on a CPU:                --data cifar10 --n-train 20000 --n-test 500 \
+    --net photo-cnn --epochs 12 --attack autoattack --learned-for linf-4/255 \
+    --threat linf-2/255 linf-4/255 linf-8/255 --set natural noise-0.2 learned \
+    learned-robust-judge learned-soft pgd-trained
+Nets trained with Adam:           --net small-cnn-adam, --net photo-cnn-adam
 CIFAR-10 on a GPU, again and again until it says that all cells are there, each time
 under ten minutes:                timeout 580 python benchmarks/robust_dataset.py \
     --data cifar10 --net resnet18 --device cuda --attack autoattack \
@@ -49,13 +53,16 @@ from _learned_sets import (
     recipe,
     replace_file,
     save_weights,
+    train_by_pgd,
 )
 
 import robustfit
-from robustfit import attack_estimator
+from robustfit import ThreatModel, attack_estimator
 
 RESULTS = Path(__file__).parent / "results" / "robust_dataset"
 PROTOCOLS = ("scratch", "fine-tune")
+# Of PGD training from natural weights.
+CEILING_EPOCHS = 8
 DEFAULT_SETS = ("natural", "noise", "adversarial-natural", "learned", "learned-soft")
 # "Towards Robust Dataset Learning", Table 1 (MNIST, 60,000 images, fine-tuned).
 PAPER_THREATS = {
@@ -74,7 +81,7 @@ PAPER = {
 }
 COLUMNS = (
     "data", "n_train", "threat", "set", "protocol", "seed", "epochs", "natural", "pgd",
-    "autoattack", "paper", "n_test", "seconds_set", "seconds_training",
+    "autoattack", "paper", "n_test", "seconds_set", "seconds_training", "learned_for",
     "fraction", "net", "consumer", "init", "attack", "seconds_autoattack", "device",
     "torch", "robustfit", "date",
 )  # fmt: skip
@@ -87,6 +94,8 @@ DEFAULTS = {
 
 def train(cell, X, y, workshop):
     """Return a net naturally trained on ``X, y`` and the seconds this training took."""
+    if cell["set"] == "pgd-trained":
+        return train_ceiling(cell, X, y, workshop)
     if cell["protocol"] == "fine-tune":
         net = workshop.theta_0(cell["consumer"], cell["seed"], cell["init"])
         net.set_params(max_epochs=cell["epochs"], **FINE_TUNING)
@@ -97,6 +106,18 @@ def train(cell, X, y, workshop):
     torch.manual_seed(1000 + cell["seed"] + 100 * cell["init"])  # not the inner net's
     start = time.perf_counter()
     fit(X, y)
+    return net, time.perf_counter() - start
+
+
+def train_ceiling(cell, X, y, workshop):
+    """Return the adversarially trained net of the consumer's architecture.
+
+    No set is learned: it is what sets are measured against.
+    """
+    net = workshop.theta_0(cell["consumer"], cell["seed"], cell["init"])
+    threat_model = ThreatModel(*parse_threat(cell["learned_for"]))
+    start = time.perf_counter()
+    train_by_pgd(net, X, y, threat_model, n_epochs=CEILING_EPOCHS, seed=cell["seed"])
     return net, time.perf_counter() - start
 
 
@@ -139,7 +160,10 @@ def run_cell(cell, name, data, arguments):
         folder, X, y, net=cell["net"], epochs=arguments.epochs[0],
         device=arguments.device,
     )  # fmt: skip
-    path = folder / "nets" / f"{name}_{workshop.set_path(cell).stem[-8:]}.pt"
+    trained_for = cell_name(
+        cell | {"threat": cell["learned_for"]}, arguments.epochs[0], len(X_test)
+    )
+    path = folder / "nets" / f"{trained_for}_{workshop.set_path(cell).stem[-8:]}.pt"
     path.parent.mkdir(parents=True, exist_ok=True)
     net, seconds = trained_net(cell, path, workshop)
     return cell | {
@@ -158,6 +182,7 @@ def paper_accuracy(cell):
     """Return the robust accuracy of Table 1 that a cell is to be compared with."""
     threats = PAPER_THREATS.get(cell["data"], ())
     other = any(cell[k] != DEFAULTS[k] for k in ("fraction", "init"))
+    other |= cell["learned_for"] != cell["threat"]
     other |= cell["data"] == "cifar10" and cell["net"] != "resnet18"
     if cell["protocol"] == "scratch" or other or cell["consumer"] != cell["net"]:
         return ""
@@ -181,6 +206,8 @@ def cell_name(cell, epochs, n_test):
         "attack": "",
     }
     defaults = DEFAULTS | {"consumer": cell["net"]}
+    if cell["threat"] != cell["learned_for"]:
+        parts.append("at-" + cell["threat"].replace("/", "over"))
     parts += [f"{v}{cell[k]}" for k, v in short.items() if cell[k] != defaults[k]]
     return "_".join(parts)
 
@@ -195,7 +222,9 @@ def device_name(device):
 def write_tables(folder):
     """Gather all cells into results.csv and results.md."""
     cells = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
-    cells = [DEFAULTS | c for c in cells if "autoattack" in c]
+    cells = [
+        DEFAULTS | {"learned_for": c["threat"]} | c for c in cells if "autoattack" in c
+    ]
     cells = [c | {"paper": paper_accuracy(c)} for c in cells]
     cells.sort(key=lambda c: [c[k] for k in (*COLUMNS[:6], *DEFAULTS, "epochs")])
     with (folder / "results.csv").open("w", newline="") as file:
@@ -204,7 +233,7 @@ def write_tables(folder):
         writer.writerows({k: _rounded(v) for k, v in c.items()} for c in cells)
     lines = ["# Robust dataset learning: measured", ""]
     lines += ["Written by `benchmarks/robust_dataset.py`; accuracies in %.", ""]
-    shown = COLUMNS[:19]
+    shown = COLUMNS[:20]
     lines += ["| " + " | ".join(shown) + " |", "|" + "---|" * len(shown)]
     for c in cells:
         row = " | ".join(str(_rounded(c.get(k, ""))) for k in shown)
@@ -225,6 +254,8 @@ def parse_arguments():
     add("--data", default="digits", choices=("digits", "mnist", "cifar10"))
     add("--data-folder", help="default: $ROBUSTFIT_DATA")
     add("--threat", nargs="+", default=["linf-0.1"], metavar="NORM-EPS")
+    add("--learned-for", metavar="NORM-EPS", help="budget that sets are learned for; "
+        "default: each threat")  # fmt: skip
     add("--set", nargs="+", dest="sets", default=DEFAULT_SETS, choices=SETS)
     add("--protocol", nargs="+", default=list(PROTOCOLS), choices=PROTOCOLS)
     add("--seed", nargs="+", type=int, default=[0])
@@ -256,7 +287,8 @@ def list_cells(arguments, n_train):
     return [
         {
             "data": arguments.data, "n_train": n_train, "threat": threat,
-            "set": name, "protocol": protocol, "seed": seed, "fraction": fraction,
+            "learned_for": arguments.learned_for or threat, "set": name,
+            "protocol": protocol, "seed": seed, "fraction": fraction,
             "net": arguments.net, "consumer": consumer, "init": init,
             "epochs": n_epochs, "attack": arguments.attack,
         }

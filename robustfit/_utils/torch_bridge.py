@@ -8,6 +8,7 @@ from sklearn.utils import check_random_state
 
 __all__ = [
     "batch_slices",
+    "draw_integer",
     "draw_seed",
     "eval_mode",
     "make_generator",
@@ -51,6 +52,12 @@ def draw_seed(random_state):
 def make_generator(seed, device="cpu"):
     """Return a torch.Generator on ``device`` seeded with the integer ``seed``."""
     return torch.Generator(device=device).manual_seed(int(seed))
+
+
+def draw_integer(generator):
+    """Return an integer seed drawn from a torch.Generator."""
+    device = generator.device
+    return int(torch.randint(2**62, (), generator=generator, device=device))
 
 
 def stage_generator(seed, *stage, device="cpu"):

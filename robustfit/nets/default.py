@@ -9,6 +9,8 @@ from skorch.callbacks import Callback
 from torch import nn
 
 from robustfit.nets.mlp import MLP
+from robustfit.nets.photo_cnn import PhotoCNN
+from robustfit.nets.resnet import ResNet18
 from robustfit.nets.small_cnn import SmallCNN
 
 __all__ = ["CosineSchedule", "default_classifier"]
@@ -45,6 +47,9 @@ class CosineSchedule(Callback):
             group["lr"] = rate * factor
 
 
+# Epochs of large sets, and the steps that small ones make up for with more epochs.
+EPOCHS, FEWEST_STEPS = 10, 600
+BATCH_SIZE = 128
 # Values larger than this are unscaled pixels, on which training diverges.
 LARGEST_VALUE = 10
 
@@ -65,23 +70,29 @@ def default_classifier(
     image_shape: Any,
     n_classes: int,
     *,
-    max_epochs: int = 10,
+    max_epochs: int | None = 10,
     device: str = "cpu",
     value_range: tuple[float, float] | None = None,
+    n_samples: int | None = None,
 ) -> NeuralNetClassifier:
     """Return an unfitted skorch net that suits inputs of shape ``image_shape``.
 
     Parameters
     ----------
     image_shape : tuple of (C, H, W) or (n_features,)
-        ``SmallCNN`` for images of at least 4x4 pixels, ``MLP`` for everything else.
+        ``PhotoCNN``, on a GPU ``ResNet18``, for images of three channels or more of
+        at least 8x8 pixels; ``SmallCNN`` for other images of at least 4x4; ``MLP`` for
+        everything else.
     n_classes : int
-    max_epochs : int, default=10
+    max_epochs : int or None, default=10
+        None is 10, or as many as make 600 steps of ``n_samples`` rows.
     device : str, default="cpu"
     value_range : tuple of (float, float) or None, default=None
         Smallest and largest value of X. If one is larger than 10, as in 0..255, the net
         scales X to [0, 1] first: it learns nothing from such values. None scales
         nothing.
+    n_samples : int or None, default=None
+        Rows of the set that it will be trained on, if known.
 
     Returns
     -------
@@ -103,11 +114,12 @@ def default_classifier(
     >>> net.predict(X[:3]).shape
     (3,)
     """
-    is_image = len(image_shape) == 3 and min(image_shape[1:]) >= 4
-    module: type[nn.Module] = SmallCNN if is_image else MLP
+    module = _choose_module(image_shape, str(device))
     arguments: dict[str, Any] = {"module__image_shape": tuple(image_shape)}
-    if not is_image:
+    if module is MLP:
         arguments = {"module__n_features": math.prod(image_shape)}
+    if max_epochs is None:
+        max_epochs = _enough_epochs(n_samples)
     if value_range is not None and max(map(abs, value_range)) > LARGEST_VALUE:
         low, high = value_range
         arguments |= {"module__net": module, "module__low": low, "module__high": high}
@@ -121,7 +133,7 @@ def default_classifier(
         optimizer__momentum=0.9,
         optimizer__weight_decay=5e-4,
         lr=0.05,
-        batch_size=128,
+        batch_size=BATCH_SIZE,
         max_epochs=max_epochs,
         iterator_train__shuffle=True,
         train_split=None,
@@ -129,3 +141,16 @@ def default_classifier(
         verbose=0,
         device=str(device),
     )
+
+
+def _choose_module(image_shape, device) -> type[nn.Module]:
+    if len(image_shape) != 3 or min(image_shape[1:]) < 4:
+        return MLP
+    if image_shape[0] < 3 or min(image_shape[1:]) < 8:
+        return SmallCNN
+    return PhotoCNN if device.startswith("cpu") else ResNet18
+
+
+def _enough_epochs(n_samples):
+    n_batches = math.ceil((n_samples or FEWEST_STEPS * BATCH_SIZE) / BATCH_SIZE)
+    return max(EPOCHS, math.ceil(FEWEST_STEPS / n_batches))

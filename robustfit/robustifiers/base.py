@@ -124,15 +124,17 @@ class TrainingSetRewriter(
         self._validate_params()
         return threat_model
 
-    def _new_net(self, image_shape, device):
+    def _new_net(self, image_shape, device, n_samples):
         """Return an unfitted inner net: the user's ``estimator``, or the default."""
         if self.estimator is not None:
             return spare_lone_rows(clone(self.estimator))
         return default_classifier(
             image_shape,
             len(self.classes_),
+            max_epochs=None,
             device=device,
             value_range=self.clip_range,
+            n_samples=n_samples,
         )
 
     def _changes_rows_or_labels(self):

@@ -120,7 +120,7 @@ class AdversarialDataset(TrainingSetRewriter):
     def _learn(self, X, y, image_shape, threat_model):
         device, seed = resolve_device(self.device), draw_seed(self.random_state)
         with seeded_torch(seed):
-            self.estimator_ = self._new_net(image_shape, device).fit(X, y)
+            self.estimator_ = self._new_net(image_shape, device, len(X)).fit(X, y)
         # Fine-tuning starts from estimator_, so that one stays naturally trained.
         self.source_estimator_ = copy.deepcopy(self.estimator_)
         classifier = as_torch(self.source_estimator_)

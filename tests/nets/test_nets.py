@@ -1,7 +1,16 @@
 import pytest
 import torch
 
-from robustfit.nets import MLP, LeNet5, SmallCNN, WideResNet, default_classifier
+from robustfit.nets import (
+    MLP,
+    LeNet5,
+    PhotoCNN,
+    RandomFlip,
+    ResNet18,
+    SmallCNN,
+    WideResNet,
+    default_classifier,
+)
 
 
 def n_parameters(net):
@@ -94,9 +103,56 @@ def test_too_small_for_convolutions():
 
 @pytest.mark.parametrize(
     ("shape", "kind"),
-    [((1, 8, 8), SmallCNN), ((1, 3, 8), MLP), ((12,), MLP), ((3, 32, 32), SmallCNN)],
+    [
+        ((1, 8, 8), SmallCNN),
+        ((1, 3, 8), MLP),
+        ((12,), MLP),
+        ((3, 32, 32), PhotoCNN),
+        ((4, 20, 9), PhotoCNN),
+        ((3, 96, 64), PhotoCNN),
+        ((3, 7, 32), SmallCNN),
+    ],
 )
 def test_default_classifier_suits_the_shape(shape, kind):
     net = default_classifier(shape, 3).initialize()
     assert isinstance(net.module_, kind)
     assert net.module_.eval()(torch.zeros(2, *shape)).shape == (2, 3)
+
+
+def test_a_gpu_gets_a_resnet():
+    assert default_classifier((3, 32, 32), 3, device="cuda").module is ResNet18
+    assert default_classifier((1, 28, 28), 3, device="cuda").module is SmallCNN
+
+
+@pytest.mark.parametrize(
+    ("n_samples", "n_epochs"), [(128, 600), (1397, 55), (20_000, 10), (None, 10)]
+)
+def test_small_sets_are_trained_for_as_many_steps(n_samples, n_epochs):
+    net = default_classifier((12,), 3, max_epochs=None, n_samples=n_samples)
+    assert net.max_epochs == n_epochs
+
+
+def test_images_are_mirrored_in_training_only():
+    x = torch.arange(2.0 * 3 * 2 * 4).reshape(2, 3, 2, 4).repeat(200, 1, 1, 1)
+    flip = RandomFlip()
+    mirrored = flip(x)
+    is_mirrored = (mirrored == x.flip(3)).all((1, 2, 3))
+    assert ((mirrored == x).all((1, 2, 3)) ^ is_mirrored).all()
+    assert 150 < is_mirrored.sum() < 250
+    assert torch.equal(flip.eval()(x), x)
+    net, twin = PhotoCNN((3, 8, 8)), PhotoCNN((3, 8, 8), flip=False)
+    twin.load_state_dict(net.state_dict())
+    images = torch.rand(20, 3, 8, 8)
+    assert torch.equal(twin(images), twin.eval()(images))
+    torch.testing.assert_close(net.eval()(images), twin(images))
+    assert not torch.allclose(net.train()(images), twin(images))
+
+
+@pytest.mark.parametrize("shape", [(3, 8, 8), (4, 20, 9), (3, 33, 47), (3, 96, 96)])
+def test_photo_cnn_takes_images_of_any_size(shape):
+    net = PhotoCNN(shape, 5).eval()
+    x = torch.rand(2, *shape)
+    assert net(x).shape == (2, 5)
+    torch.testing.assert_close(net(x.flatten(1)), net(x))
+    with pytest.raises(ValueError, match="at least 8"):
+        PhotoCNN((3, 7, 8))

@@ -18,6 +18,8 @@ __all__ = ["train_adversarially", "training_attack"]
 
 ATTACK_STEPS = 6
 LEARNING_RATE = 1e-3
+# Share of all steps over which the budget rises to its full size.
+WARM_UP = 0.4
 
 
 def training_attack(module, x, y, threat_model, generator):
@@ -32,18 +34,20 @@ def train_adversarially(
 ):
     """Train ``module`` in place for one of ``n_epochs`` epochs (Madry et al., 2018).
 
-    The first epoch uses half the budget: from naturally trained weights, the full one
-    collapses. Adam, its learning rate on a cosine over the epochs.
+    The budget rises over the first 40 % of the steps: from naturally trained weights,
+    the full one collapses to guessing. Adam, its learning rate on a cosine over the
+    epochs.
     """
-    if epoch == 0:
-        threat_model = ThreatModel(
-            threat_model.norm, threat_model.eps / 2, threat_model.clip_range
-        )
     lr = LEARNING_RATE * 0.5 * (1 + math.cos(math.pi * epoch / n_epochs))
     optimizer = torch.optim.Adam(module.parameters(), lr=lr)
     order = torch.randperm(len(x), generator=generator, device=x.device)
-    for rows in split_rows(order, batch_size):
-        x_adv = training_attack(module, x[rows], y[rows], threat_model, generator)
+    batches = split_rows(order, batch_size)
+    for number, rows in enumerate(batches, 1):
+        share = (epoch + number / len(batches)) / (WARM_UP * n_epochs)
+        risen = ThreatModel(
+            threat_model.norm, threat_model.eps * min(1, share), threat_model.clip_range
+        )
+        x_adv = training_attack(module, x[rows], y[rows], risen, generator)
         module.train()
         optimizer.zero_grad(set_to_none=True)
         F.cross_entropy(module(x_adv), y[rows]).backward()

@@ -1,4 +1,4 @@
-"""Label-free disturbances: the set that nets are trained on from scratch.
+"""Label-free disturbances of the images of a set.
 
 A net trained from scratch picks up whatever predicts the label, however faint. So the
 set is disturbed in the way an adversary would disturb it, with patterns that say
@@ -9,24 +9,23 @@ between background and object separates the classes, and a threshold is robust.
 """
 
 import math
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 
 import torch
 import torch.nn.functional as F
 
-__all__ = ["Disturbance", "budget_per_value", "default_disturbances"]
+__all__ = ["Disturbance", "budget_per_value"]
 
 # Sizes of the MNIST recipe as shares of an image of 28x28 pixels.
 BLOCK_SHARE = 3 / 28
 SHIFT_SHARE = 2 / 28
-# Beyond these, background and object overlap and the label is lost.
-LARGEST_AMPLITUDE = 0.4
-SMALLEST_CONTRAST = 0.65
 
 
 @dataclass(frozen=True)
 class Disturbance:
-    """How far the images of a set are disturbed, relative to the range of values.
+    """How far the images of a set are disturbed, as shares of the range of values.
+
+    ``Disturbance(0, 1)`` changes nothing.
 
     Parameters
     ----------
@@ -48,7 +47,7 @@ class Disturbance:
     noise: float = 0.0
     mixed: bool = False
 
-    def apply(self, x, value_range, generator):
+    def apply(self, x, value_range, generator, *, others=None, background=None):
         """Return a disturbed copy of ``x``.
 
         Parameters
@@ -58,6 +57,10 @@ class Disturbance:
         value_range : tuple of (float, float)
             Values that count as 0 and 1.
         generator : torch.Generator
+        others : torch.Tensor of shape (n_others, ...) or None, default=None
+            Images that patterns are cut from; None is ``x``.
+        background : float or None, default=None
+            The set's median value, in ``value_range``; None is that of ``x``.
 
         Returns
         -------
@@ -66,7 +69,11 @@ class Disturbance:
         """
         low, high = value_range
         scaled = (x - low) / (high - low)
-        background = scaled.median()
+        others = scaled if others is None else (others - low) / (high - low)
+        if background is None:
+            middle = scaled.median()
+        else:
+            middle = (background - low) / (high - low)
         amplitude: float | torch.Tensor = self.amplitude
         noise: float | torch.Tensor = self.noise
         if self.mixed:
@@ -74,10 +81,10 @@ class Disturbance:
             coin = torch.rand(shape, generator=generator, device=x.device) < 0.5
             amplitude, noise = amplitude * coin, noise * ~coin
         if self.amplitude > 0:
-            dimming = amplitude * draw_patterns(scaled, generator)
-            brightening = amplitude * draw_patterns(scaled, generator)
+            dimming = amplitude * draw_patterns(scaled, generator, others)
+            brightening = amplitude * draw_patterns(scaled, generator, others)
             scaled = scaled * (1 - dimming) + (1 - scaled) * brightening
-        scaled = background + (scaled - background) * self.contrast
+        scaled = middle + (scaled - middle) * self.contrast
         if self.noise > 0:
             scaled = scaled + noise * torch.randn(
                 x.shape, generator=generator, device=x.device, dtype=x.dtype
@@ -89,24 +96,27 @@ class Disturbance:
         return asdict(self)
 
 
-def draw_patterns(x, generator):
+def draw_patterns(x, generator, others=None):
     """Return a pattern in [0, 1] for each image: two random kinds overlaid."""
-    return torch.maximum(*(_draw_kind(x, generator) for _ in range(2)))
+    others = x if others is None else others
+    return torch.maximum(*(_draw_kind(x, others, generator) for _ in range(2)))
 
 
-def _draw_kind(x, generator):
+def _draw_kind(x, others, generator):
     """Parts of two other images, or blocks: each with probability one half."""
-    others = torch.maximum(*(_shifted_rows(x, generator) for _ in range(2)))
+    parts = [_shifted_rows(len(x), others, generator) for _ in range(2)]
     coin = torch.rand(len(x), generator=generator, device=x.device) < 0.5
-    return torch.where(coin[:, None, None, None], others, _blocks(x, generator))
+    cut = torch.maximum(*parts)
+    return torch.where(coin[:, None, None, None], cut, _blocks(x, generator))
 
 
-def _shifted_rows(x, generator):
-    """Return a random other row for each row, shifted by up to SHIFT_SHARE."""
-    rows = torch.randint(len(x), (len(x),), generator=generator, device=x.device)
-    reach = [round(size * SHIFT_SHARE) for size in x.shape[2:]]
-    padded = F.pad(x[rows], (reach[1], reach[1], reach[0], reach[0]))
-    return _random_crops(padded, x.shape[2:], generator)
+def _shifted_rows(count, others, generator):
+    """Return ``count`` random rows of ``others``, shifted by up to SHIFT_SHARE."""
+    device = others.device
+    rows = torch.randint(len(others), (count,), generator=generator, device=device)
+    reach = [round(size * SHIFT_SHARE) for size in others.shape[2:]]
+    padded = F.pad(others[rows], (reach[1], reach[1], reach[0], reach[0]))
+    return _random_crops(padded, others.shape[2:], generator)
 
 
 def _blocks(x, generator):
@@ -130,47 +140,6 @@ def _random_crops(x, size, generator):
         shape = [*x.shape[:axis], length, *x.shape[axis + 1 :]]
         x = x.gather(axis, index.expand(shape))
     return x
-
-
-def default_disturbances(threat_model, image_shape, value_range):
-    """Return disturbances to choose from, scaled to the adversary's budget.
-
-    Parameters
-    ----------
-    threat_model : ThreatModel
-    image_shape : tuple of (C, H, W) or (n_features,)
-        Vectors get noise only: parts of other rows mean nothing there.
-    value_range : tuple of (float, float)
-
-    Returns
-    -------
-    list of Disturbance
-        Without repetitions; noise alone, the baseline that the others have to beat,
-        is always among the first two.
-    """
-    budget = budget_per_value(threat_model, image_shape, value_range)
-    if len(image_shape) != 3:
-        return [Disturbance(0, 1, factor * budget) for factor in (2.0, 1.0, 3.0)]
-    mild, strong = _patterned(budget), _patterned(2 * budget)
-    strongest = strong
-    if threat_model.norm == "l2":  # where half of the rows are better off with noise
-        strongest = replace(strong, noise=2 * budget, mixed=True)
-    candidates = [
-        mild,  # the mildest first: it is taken where none is judged
-        Disturbance(0, 1, 2.5 * budget),
-        strongest,
-        replace(strong, noise=budget),
-        replace(mild, noise=2 * budget),
-    ]
-    return list(dict.fromkeys(candidates))
-
-
-def _patterned(budget):
-    """Return patterns for a budget: amplitude 0.4, contrast 0.65 for linf 0.2."""
-    return Disturbance(
-        min(2 * budget, LARGEST_AMPLITUDE),
-        max(1 - 1.75 * budget, SMALLEST_CONTRAST),
-    )
 
 
 def budget_per_value(threat_model, image_shape, value_range):

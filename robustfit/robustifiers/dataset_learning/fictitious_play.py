@@ -60,10 +60,14 @@ class PlayRound(Step):
     def _play(self):
         return cast(Play, self.recipe.play)  # without one no round is planned
 
+    def is_needed(self, state):
+        """Leave moved images alone: they answer to theta_0; more rounds harm them."""
+        return state.chosen is None or state.chosen.radius == 0
+
     def run(self, state, generator):
         """Replace the set and ``player``; the record tells rows, radius and epochs."""
         start, x = time.perf_counter(), self.problem.x
-        played = self._play.rows_beside(state.disturbance)
+        played = self._play.rows_beside(state.chosen)
         rows_of_play = torch.arange(0, len(x), played.every, device=x.device)
         x_robust = self._perturb(state, rows_of_play, played.radius_factor, generator)
         perturbed = time.perf_counter()
@@ -113,8 +117,10 @@ class PlayRound(Step):
         Without it, nets that are fine-tuned for long on a set against large l2 budgets
         are not robust any more.
         """
-        chosen = state.disturbance
-        if chosen is None or 0 in (chosen.amplitude, chosen.noise):
+        if state.chosen is None:
+            return x
+        chosen = state.chosen.disturbance
+        if 0 in (chosen.amplitude, chosen.noise):
             return x
         return self.problem.disturb(Disturbance(0, 1, chosen.noise), x, generator)
 

@@ -22,7 +22,7 @@ class LearningProblem:
     x, y : torch.Tensor of shape (n_samples, ...), (n_samples,)
         Rows of the natural set that are learned.
     X_all, y_all : ndarray
-        The whole natural set but the held-out rows, for judging candidates.
+        The whole natural set but the held-out rows, for training teachers.
     X_held_out, y_held_out : ndarray or None
         Rows that the set is validated on; None where none are held out.
     image_shape : tuple of int
@@ -30,8 +30,12 @@ class LearningProblem:
     threat_model : ThreatModel
     theta_0s : list of torch.nn.Module
         Naturally trained, return logits; the first is theta_0.
+        Empty where the estimator is no net, and nothing asks for one.
     new_net : callable
         Returns an unfitted estimator of theta_0's kind.
+    batch_size : int
+    seed : int
+        Of the fit.
     """
 
     x: torch.Tensor
@@ -43,13 +47,15 @@ class LearningProblem:
     threat_model: ThreatModel
     theta_0s: list[torch.nn.Module]
     new_net: Callable
+    batch_size: int = 128
+    seed: int = 0
     X_held_out: np.ndarray | None = None
     y_held_out: np.ndarray | None = None
 
     @property
     def theta_0(self):
-        """The naturally trained net that is the learner's ``estimator_``."""
-        return self.theta_0s[0]
+        """The naturally trained net that is the learner's ``estimator_``, or None."""
+        return self.theta_0s[0] if self.theta_0s else None
 
     @cached_property
     def value_range(self):

@@ -4,6 +4,11 @@ from dataclasses import dataclass, field
 
 import torch
 
+from robustfit.robustifiers.dataset_learning.candidate import (
+    NATURAL,
+    Candidate,
+    choose,
+)
 from robustfit.robustifiers.dataset_learning.disturbance import Disturbance
 
 __all__ = ["LearningState"]
@@ -22,13 +27,21 @@ class LearningState:
         For soft labels, their teacher.
     sources : torch.Tensor of shape (n_samples,) or None
         Rows of the problem whose images the rows of the set show; None is each its own.
+    row_probabilities : torch.Tensor of shape (n_samples, n_classes) or None
+        What the judges of rows see in the natural images of the set's rows.
     soft_labels : torch.Tensor of shape (n_samples, n_classes) or None
-    candidate_scores : list of float
-        Natural plus robust accuracy of the candidate disturbances so far.
-    candidate_accuracy : float or None
-        Largest natural accuracy among them; None before the first.
+    judges : list of fitted estimators
+        They; empty where the teacher, ``player``, is the judge, or there is none.
     disturbance : Disturbance or None
-        The one that the set was disturbed with.
+        The best one, once the comparison of disturbances has ended.
+    candidates : list of Candidate
+        Those judged so far, since then.
+    measured : list of (float, float)
+        Natural and robust accuracy of nets trained on them, in [0, 1].
+    n_measured_on : int
+        Images that they were measured on.
+    chosen : Candidate or None
+        The one that the set was made by.
     x_best : torch.Tensor of shape (n_samples, ...) or None
         The set of the best validation so far.
     best_score : float or None
@@ -44,10 +57,14 @@ class LearningState:
     x_robust: torch.Tensor
     player: torch.nn.Module
     sources: torch.Tensor | None = None
+    row_probabilities: torch.Tensor | None = None
     soft_labels: torch.Tensor | None = None
-    candidate_scores: list = field(default_factory=list)
-    candidate_accuracy: float | None = None
+    judges: list = field(default_factory=list)
     disturbance: Disturbance | None = None
+    candidates: list = field(default_factory=list)
+    measured: list = field(default_factory=list)
+    n_measured_on: int = 0
+    chosen: Candidate | None = None
     x_best: torch.Tensor | None = None
     best_score: float | None = None
     n_no_change: int = 0
@@ -58,11 +75,39 @@ class LearningState:
         """Return the natural image that each row of the set shows."""
         return problem.x if self.sources is None else problem.x[self.sources]
 
-    def note_candidate(self, natural_accuracy, robust_accuracy):
-        """Remember how a net does that was trained on a candidate disturbance."""
-        self.candidate_scores.append(natural_accuracy + robust_accuracy)
-        best = self.candidate_accuracy or 0.0
-        self.candidate_accuracy = max(best, natural_accuracy)
+    def shown_probabilities(self):
+        """Return what the judges see in the images that the rows of the set show."""
+        if self.sources is None:
+            return self.row_probabilities
+        return self.row_probabilities[self.sources]
+
+    def note_candidate(self, candidate, natural_accuracy, robust_accuracy, n_images):
+        """Remember how a net does that was trained on the set of a candidate."""
+        self.candidates.append(candidate)
+        self.measured.append((natural_accuracy, robust_accuracy))
+        self.n_measured_on = n_images
+
+    def choose(self, recipe):
+        """Return the best candidate so far; the recipe's first where none was judged.
+
+        The natural set where the recipe has none.
+        """
+        if not self.candidates:
+            return recipe.candidates[0] if recipe.candidates else NATURAL
+        return choose(
+            self.candidates, self.measured, self.n_measured_on, recipe.max_natural_loss
+        )
+
+    def end_comparison(self, recipe):
+        """Keep the best disturbance, and forget what it was compared with."""
+        self.disturbance = self.choose(recipe).disturbance
+        self.candidates, self.measured = [], []
+
+    def best_disturbance(self, recipe):
+        """Return the disturbance that won, or the best so far."""
+        if self.disturbance is not None:
+            return self.disturbance
+        return self.choose(recipe).disturbance
 
     def note_validation(self, score):
         """Remember the set if its ``score`` is the best so far."""

@@ -6,15 +6,17 @@ after each; a step draws from a generator of its own, so resuming changes nothin
 
 from dataclasses import replace
 
-from robustfit.robustifiers.dataset_learning.disturbance_steps import (
-    ClearRows,
-    Disturb,
-    JudgeDisturbance,
-)
 from robustfit.robustifiers.dataset_learning.fictitious_play import PlayRound
 from robustfit.robustifiers.dataset_learning.meta_gradient import MetaEpoch
 from robustfit.robustifiers.dataset_learning.recipe import EPOCHS_CYCLE
+from robustfit.robustifiers.dataset_learning.search_steps import (
+    JudgeCandidate,
+    JudgeRows,
+    JudgeVariant,
+    MakeSet,
+)
 from robustfit.robustifiers.dataset_learning.soft_labels import (
+    AskTeacher,
     LabelSoftly,
     TrainTeacher,
 )
@@ -39,21 +41,33 @@ def plan_steps(problem, recipe):
     answers = _play_rounds(problem, recipe) + _meta_epochs(problem, recipe)
     if answers and problem.X_held_out is not None:
         answers = _with_validation(answers, problem, recipe)
-    return [
-        *_disturbance_steps(problem, recipe),
-        *answers,
-        *_soft_label_steps(problem, recipe),
-    ]
+    labelling = [LabelSoftly(problem, recipe)] if recipe.soft_labels else []
+    return [*_search_steps(problem, recipe), *answers, *labelling]
 
 
-def _disturbance_steps(problem, recipe):
-    if not recipe.candidates:
+def _search_steps(problem, recipe):
+    """Soft labels are there before the candidates, which are trained on them.
+
+    Two nets that judge each other's rows are trained on the best disturbance.
+    """
+    if not recipe.candidates and recipe.judge is None:
         return []
-    judged = recipe.candidates if len(recipe.candidates) > 1 else ()
-    steps: list[Step] = [JudgeDisturbance(problem, recipe, c) for c in judged]
-    if recipe.unclear_fraction > 0:
-        steps.append(ClearRows(problem, recipe))
-    return [*steps, Disturb(problem, recipe)]
+    compared = recipe.candidates if len(recipe.candidates) > 1 else ()
+    candidates = [JudgeCandidate(problem, recipe, c) for c in compared]
+    rows = _row_steps(problem, recipe)
+    steps = [*rows, *candidates] if recipe.soft_labels else [*candidates, *rows]
+    steps += [JudgeVariant(problem, recipe, *variant) for variant in recipe.variants]
+    return [*steps, MakeSet(problem, recipe)] if recipe.candidates else steps
+
+
+def _row_steps(problem, recipe):
+    if recipe.judge is None:
+        return []
+    if recipe.judge == "cross-fitted":
+        return [JudgeRows(problem, recipe)]
+    epochs = range(recipe.n_teacher_epochs)
+    teacher: list[Step] = [TrainTeacher(problem, recipe, epoch) for epoch in epochs]
+    return [*teacher, AskTeacher(problem, recipe)]
 
 
 def _play_rounds(problem, recipe):
@@ -78,11 +92,3 @@ def _with_validation(steps, problem, recipe):
         if is_due or number == len(steps):
             validated.append(Validate(problem, recipe, optional=True))
     return [*validated, KeepBest(problem, recipe)]
-
-
-def _soft_label_steps(problem, recipe):
-    if recipe.n_teacher_epochs == 0:
-        return []
-    epochs = range(recipe.n_teacher_epochs)
-    teacher = [TrainTeacher(problem, recipe, epoch) for epoch in epochs]
-    return [*teacher, LabelSoftly(problem, recipe)]

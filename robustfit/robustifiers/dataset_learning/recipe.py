@@ -9,10 +9,12 @@ import math
 from dataclasses import asdict, dataclass
 from numbers import Integral
 
-from robustfit.robustifiers.dataset_learning.disturbance import (
-    Disturbance,
-    default_disturbances,
+from robustfit.robustifiers.dataset_learning.candidate import (
+    NATURAL,
+    Candidate,
+    ladder,
 )
+from robustfit.robustifiers.dataset_learning.row_selection import VALIDATION_SHARE
 from robustfit.robustifiers.dataset_learning.stage_settings import (
     MetaEpochs,
     Play,
@@ -23,13 +25,24 @@ __all__ = ["Recipe", "count_nets"]
 
 # Fewer rows than this say nothing about robustness: the first candidate is taken.
 SMALLEST_SEARCH = 100
-# From so many rows on, strong patterns and clear rows pay: smaller sets are hard enough
-# to learn without the former, and nets do not learn their unclear images anyway.
-LARGE_SET = 20_000
-# "auto": the share of the rows of large sets that are replaced by clearer ones, and the
-# budget (a share of the range) below which that costs more than it brings.
-UNCLEAR_FRACTION = 0.05
-SMALLEST_CLEARED_BUDGET = 0.15
+# Share of the rows that each disturbance is tried on, and each of the shares of rows
+# left out, which take more rows to tell apart; fewest and most rows of each. Seven
+# disturbances, two nets that judge the rows and five variants cost three trainings of
+# the inner net on all rows.
+CANDIDATE_SHARE, CANDIDATE_ROWS = 0.1, (1000, 8000)
+VARIANT_SHARE, VARIANT_ROWS = 0.3, (1000, 20_000)
+# Small sets are tried several times, until so many rows were trained on; at most.
+REPEATED_ROWS, MOST_REPEATS = 3000, 3
+# Variants of the best disturbance: shares of the rows, least clear to the judges, that
+# are left out, and how far images are moved on theta_0 for fine-tuning, as shares of
+# the range. None is the natural set.
+VARIANTS = {
+    "scratch": ((None, 0.0), (0.0, 0.0), (0.05, 0.0), (0.25, 0.0), (0.5, 0.0)),
+    "fine-tune": (
+        (None, 0.0), (0.0, 0.0), (0.5, 0.0), (0.0, 16 / 255), (0.5, 16 / 255),
+        (0.5, 24 / 255),
+    ),
+}  # fmt: skip
 # Epochs of fine-tuning, round after round: a set that answers to short training only
 # loses its robustness when it is trained on for longer. (1, 6, 2, 3) held for 5 epochs
 # on 60,000 rows, not for 20.
@@ -58,24 +71,41 @@ class Recipe:
     ----------
     protocol : {"scratch", "fine-tune"}
     batch_size : int
-    candidates : tuple of Disturbance
-        They are compared where there are several; empty where nothing is disturbed.
-    to_beat : int
-        Place of the candidate that the others have to beat clearly.
-    unclear_fraction : float
-        Share of the rows that show another image of their class.
+    soft_labels : bool
+    candidates : tuple of Candidate
+        They are compared where there are several, the natural set among them; empty
+        where the set answers to nets only.
+    variants : tuple of (float or None, float)
+        Shares of rows replaced and radii of moves, as shares of the range, that are
+        then tried with the best disturbance; None is the natural set.
+    n_candidate_rows, n_variant_rows : int
+        Rows that each candidate, and each variant, is trained on, at most.
+    n_repeats : int
+        Trainings of each.
+    max_natural_loss : float
+    unclear_fraction : float or None
+        Share of the rows that show another image of their class; None is the share of
+        the best candidate.
+    judge : {"cross-fitted", "adversarial"} or None
+        Of rows; None where nobody asks.
     play : Play or None
     meta : MetaEpochs or None
         Algorithm 1.
     n_teacher_epochs : int
-        Of the teacher that gives soft labels; 0 without.
+        Of the adversarial judge; 0 without.
     """
 
     protocol: str
     batch_size: int
-    candidates: tuple[Disturbance, ...] = ()
-    to_beat: int = 0
-    unclear_fraction: float = 0.0
+    soft_labels: bool = False
+    candidates: tuple[Candidate, ...] = ()
+    variants: tuple[tuple[float | None, float], ...] = ()
+    n_candidate_rows: int = CANDIDATE_ROWS[0]
+    n_variant_rows: int = VARIANT_ROWS[0]
+    n_repeats: int = 1
+    max_natural_loss: float = 0.1
+    unclear_fraction: float | None = 0.0
+    judge: str | None = None
     play: Play | None = None
     meta: MetaEpochs | None = None
     n_teacher_epochs: int = 0
@@ -94,15 +124,27 @@ class Recipe:
         Recipe
         """
         candidates = _candidates(learner, problem)
+        is_compared = len(candidates) > 1
+        variants = _variants(learner, candidates) if is_compared else ()
+        share = 0.0
+        if candidates:
+            share = _fixed_share(learner, is_compared)
+        judge = _judge(learner, variants, share)
         return cls(
             protocol=_protocol(learner),
             batch_size=learner.batch_size,
+            soft_labels=learner.soft_labels,
             candidates=candidates,
-            to_beat=_candidate_to_beat(candidates, len(problem.x)),
-            unclear_fraction=_unclear_fraction(learner, problem) if candidates else 0.0,
+            variants=variants,
+            n_candidate_rows=_share(problem, CANDIDATE_SHARE, CANDIDATE_ROWS),
+            n_variant_rows=_share(problem, VARIANT_SHARE, VARIANT_ROWS),
+            n_repeats=_repeats(problem),
+            max_natural_loss=learner.max_natural_loss,
+            unclear_fraction=share,
+            judge=judge,
             play=_play(learner, problem, candidates) if _plays(learner) else None,
             meta=_meta_epochs(learner, problem),
-            n_teacher_epochs=_teacher_epochs(learner, problem),
+            n_teacher_epochs=_teacher_epochs(learner, problem, judge),
         )
 
     def as_dict(self):
@@ -133,32 +175,51 @@ def _plays(learner):
 def _candidates(learner, problem):
     if learner.method not in ("default", "disturbance"):
         return ()
-    candidates = default_disturbances(
-        problem.threat_model, problem.image_shape, problem.value_range
-    )
-    is_searchable = len(problem.X_all) >= SMALLEST_SEARCH
-    return tuple(candidates[: learner.n_candidates if is_searchable else 1])
+    if problem.threat_model.eps == 0:  # nothing to withstand
+        return (NATURAL,)
+    candidates = ladder(problem.image_shape)
+    if learner.n_candidates is not None:
+        candidates = candidates[: learner.n_candidates]
+    if learner.n_candidates == 1 or len(problem.x) < SMALLEST_SEARCH:
+        return candidates[:1]
+    return (NATURAL, *candidates)
 
 
-def _candidate_to_beat(candidates, n_rows):
-    """Return its place: the mildest pattern's, in large sets the strongest one's.
-
-    The search sees some of the rows, and more rows favour stronger patterns.
-    """
-    if n_rows < LARGE_SET or not candidates:
-        return 0
-    strength = [(c.amplitude, c.mixed) for c in candidates]
-    return strength.index(max(strength))
+def _variants(learner, candidates):
+    """Soft labels say what is unclear: rows need not be left out as well."""
+    if learner.unclear_fraction != "auto" or learner.soft_labels:
+        return ()
+    return VARIANTS[_protocol(learner)]
 
 
-def _unclear_fraction(learner, problem):
-    """Fine-tuned nets know unclear images already; soft labels tell that they are."""
+def _fixed_share(learner, is_compared):
+    """Return the share of rows to replace, None where the search finds it."""
     if learner.unclear_fraction != "auto":
         return learner.unclear_fraction
-    pays = _protocol(learner) == "scratch" and not learner.soft_labels
-    pays &= len(problem.x) >= LARGE_SET
-    pays &= problem.budget >= SMALLEST_CLEARED_BUDGET
-    return UNCLEAR_FRACTION if pays else 0.0
+    return None if is_compared else 0.0
+
+
+def _share(problem, share, bounds):
+    fewest, most = bounds
+    return int(min(max(share * len(problem.x), fewest), most))
+
+
+def _repeats(problem):
+    n_trained = (1 - VALIDATION_SHARE) * len(problem.x)
+    return min(MOST_REPEATS, math.ceil(REPEATED_ROWS / max(n_trained, 1)))
+
+
+def _judge(learner, variants, share):
+    """Return who judges rows: nobody where nobody asks.
+
+    "auto": a judge without attacks finds the rows to leave out almost as well as a
+    robust one and costs one training; as soft labels its word is worth far less.
+    """
+    if not (learner.soft_labels or share or any(share for share, _ in variants)):
+        return None
+    if learner.judge == "auto":
+        return "adversarial" if learner.soft_labels else "cross-fitted"
+    return learner.judge
 
 
 def _play(learner, problem, candidates):
@@ -166,7 +227,7 @@ def _play(learner, problem, candidates):
     is_auto = learner.radius_factor == "auto"
     beside = _radius_beside_patterns(problem) if is_auto else learner.radius_factor
     alone = RADIUS_FACTOR if is_auto else learner.radius_factor
-    are_patterned = [c.amplitude > 0 for c in candidates]
+    are_patterned = [c.disturbance.amplitude > 0 for c in candidates]
     n_nets = len(problem.theta_0s)  # each in turn trains for as long as the others
     return Play(
         n_epochs=tuple(
@@ -205,8 +266,8 @@ def _meta_epochs(learner, problem):
     )
 
 
-def _teacher_epochs(learner, problem):
-    if not learner.soft_labels:
+def _teacher_epochs(learner, problem, judge):
+    if judge != "adversarial":
         return 0
     fewest, most = TEACHER_EPOCHS
     n_batches = math.ceil(len(problem.X_all) / learner.batch_size)

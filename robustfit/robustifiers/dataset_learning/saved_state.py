@@ -2,19 +2,22 @@
 
 import copy
 
+import skorch
 import torch
 
-from robustfit._utils.torch_bridge import to_array, to_tensor
+from robustfit._utils.labels import targets_of
+from robustfit._utils.torch_bridge import seeded_torch, to_array, to_tensor
+from robustfit.robustifiers.dataset_learning.candidate import Candidate
 from robustfit.robustifiers.dataset_learning.disturbance import Disturbance
 from robustfit.robustifiers.dataset_learning.learning_state import LearningState
 
 __all__ = ["load_weights", "pack_state", "restore_state", "unpack"]
 
-OPTIONAL_TENSORS = ("sources", "soft_labels", "x_best")
+OPTIONAL_TENSORS = ("sources", "row_probabilities", "soft_labels", "x_best")
 PLAIN_VALUES = (
-    "candidate_scores", "candidate_accuracy", "best_score", "n_no_change", "n_done",
-    "history",
+    "measured", "n_measured_on", "best_score", "n_no_change", "n_done", "history",
 )  # fmt: skip
+CHOICES = ("candidates", "chosen", "disturbance")
 
 
 def restore_state(problem, saved):
@@ -33,13 +36,29 @@ def restore_state(problem, saved):
         setattr(state, name, torch.tensor(arrays[name], device=problem.x.device))
     for name in PLAIN_VALUES:
         setattr(state, name, record[name])
+    state.judges = _restore_judges(problem, arrays)
+    state.candidates = [Candidate.from_dict(c) for c in record["candidates"]]
     if record["disturbance"] is not None:
         state.disturbance = Disturbance(**record["disturbance"])
+    if record["chosen"] is not None:
+        state.chosen = Candidate.from_dict(record["chosen"])
     return state
 
 
+def _restore_judges(problem, arrays):
+    judges = []
+    while weights := unpack(f"judge_{len(judges)}", arrays):
+        y = to_array(problem.y)
+        with seeded_torch(0):
+            judge = problem.new_net()
+            judge.initialize().check_data(to_array(problem.x), targets_of(judge, y))
+        load_weights(judge.module_, weights)
+        judges.append(judge)
+    return judges
+
+
 def _check_record(record):
-    missing = {"disturbance", *PLAIN_VALUES} - set(record)
+    missing = {*CHOICES, *PLAIN_VALUES} - set(record)
     if missing:
         raise ValueError(
             f"The checkpoint of this fit lacks {sorted(missing)}: expected one that "
@@ -52,17 +71,26 @@ def pack_state(problem, state, seed):
     """Return the state as arrays and a JSON record, for a checkpoint."""
     arrays = {"x_robust": to_array(state.x_robust)}
     modules = {f"theta_{n}": theta for n, theta in enumerate(problem.theta_0s)}
-    if state.player is not problem.theta_0:
+    if state.player is not None and state.player is not problem.theta_0:
         modules["player"] = state.player
+    for number, judge in enumerate(state.judges):
+        if isinstance(judge, skorch.NeuralNet):  # no other has a state without pickle
+            modules[f"judge_{number}"] = judge.module_
     for name, module in modules.items():
         for key, tensor in module.state_dict().items():
             arrays[f"{name}/{key}"] = to_array(tensor)
     for name in OPTIONAL_TENSORS:
         if getattr(state, name) is not None:
             arrays[name] = to_array(getattr(state, name))
-    disturbance = None if state.disturbance is None else state.disturbance.as_dict()
     plain = {name: getattr(state, name) for name in PLAIN_VALUES}
-    return arrays, {"seed": seed, "disturbance": disturbance, **plain}
+    choices = {
+        "candidates": [candidate.as_dict() for candidate in state.candidates],
+        "chosen": None if state.chosen is None else state.chosen.as_dict(),
+        "disturbance": (
+            None if state.disturbance is None else state.disturbance.as_dict()
+        ),
+    }
+    return arrays, {"seed": seed, **choices, **plain}
 
 
 def load_weights(module, weights):

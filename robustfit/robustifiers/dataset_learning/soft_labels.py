@@ -1,10 +1,12 @@
-"""Steps to soft labels: train a robust teacher from theta_0, let it label the images.
+"""Steps to a robust teacher, a net that judges the rows of a set.
 
-Its probabilities of the *clean* images say how close an image is to other classes as a
-robust net sees it, which one hard label a row cannot.
+It is trained adversarially from theta_0. Its probabilities of the *clean* images say
+how close an image is to other classes as a robust net sees it, which one hard label a
+row cannot.
 """
 
 import copy
+import warnings
 from dataclasses import dataclass
 
 import torch
@@ -13,11 +15,14 @@ from robustfit._utils.torch_bridge import to_tensor
 from robustfit.classifiers.adversarial_training.module_training import (
     train_adversarially,
 )
+from robustfit.exceptions import CollapsedTrainingWarning
 from robustfit.robustifiers.dataset_learning.step import Step
 
-__all__ = ["LabelSoftly", "TrainTeacher"]
+__all__ = ["AskTeacher", "LabelSoftly", "TrainTeacher"]
 
 BATCH_SIZE = 1000
+# A teacher that is right by no more than this above guessing has not learned.
+MARGIN_ABOVE_GUESSING = 0.05
 
 
 @dataclass(frozen=True)
@@ -47,16 +52,40 @@ class TrainTeacher(Step):
 
 
 @dataclass(frozen=True)
+class AskTeacher(Step):
+    """Ask the teacher what each natural image of the set's rows shows."""
+
+    name = "ask-teacher"
+
+    def run(self, state, generator):
+        """Set ``row_probabilities``; tells how often they agree with the labels."""
+        problem = self.problem
+        with torch.no_grad():
+            logits = [state.player(part) for part in problem.x.split(BATCH_SIZE)]
+        state.row_probabilities = torch.cat(logits).softmax(1)
+        right = state.row_probabilities.argmax(1) == problem.y
+        agreement = float(right.float().mean())
+        guessing = float(problem.y.bincount().max()) / len(problem.y)
+        if agreement <= guessing + MARGIN_ABOVE_GUESSING:
+            warnings.warn(
+                f"The adversarially trained teacher is right on {agreement:.3g} of its "
+                f"training images; guessing is on {guessing:.3g}. Its training "
+                "collapsed: what it says about the rows means nothing. Use a smaller "
+                'eps, judge="cross-fitted", or an estimator that learns more.',
+                CollapsedTrainingWarning,
+                stacklevel=2,
+            )
+        return {"agreement": agreement}
+
+
+@dataclass(frozen=True)
 class LabelSoftly(Step):
-    """Label each row by the teacher's probabilities of the image that it shows."""
+    """Label each row by the judges' probabilities of the image that it shows."""
 
     name = "soft-labels"
 
     def run(self, state, generator):
         """Set ``soft_labels``; the record tells how often they agree with the hard."""
-        images = state.natural_images(self.problem)
-        with torch.no_grad():
-            logits = [state.player(part) for part in images.split(BATCH_SIZE)]
-        state.soft_labels = torch.cat(logits).softmax(1)
+        state.soft_labels = state.shown_probabilities()
         agreement = state.soft_labels.argmax(1) == self.problem.y
         return {"agreement": float(agreement.float().mean())}

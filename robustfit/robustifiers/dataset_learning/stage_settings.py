@@ -41,9 +41,9 @@ class Play:
     alone: PlayedRows | None
     beside_patterns: PlayedRows | None
 
-    def rows_beside(self, disturbance):
-        """Return the rows that take part where ``disturbance`` (or None) was chosen."""
-        is_patterned = disturbance is not None and disturbance.amplitude > 0
+    def rows_beside(self, chosen):
+        """Return the rows that take part where a Candidate (or None) was chosen."""
+        is_patterned = chosen is not None and chosen.disturbance.amplitude > 0
         return self.beside_patterns if is_patterned else self.alone
 
 

@@ -29,6 +29,10 @@ class Step(ABC):
     recipe: Recipe = field(repr=False)
     optional: bool = field(default=False, kw_only=True)
 
+    def is_needed(self, state):
+        """Tell whether what was found so far leaves anything to do."""
+        return True
+
     @abstractmethod
     def run(self, state, generator):
         """Change ``state``, drawing from ``generator`` alone; return a record.

@@ -12,7 +12,10 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 
 from robustfit._utils.torch_bridge import batch_slices, to_tensor
+from robustfit.attacks import Square
+from robustfit.evaluation.attacking import attack_estimator
 from robustfit.evaluation.judge import judge
+from robustfit.exceptions import NotDifferentiableError
 from robustfit.robustifiers.dataset_learning.natural_training import train_naturally
 from robustfit.robustifiers.dataset_learning.step import Step
 from robustfit.sklearn_to_torch.fast_copy import fast_copy
@@ -25,6 +28,9 @@ __all__ = ["KeepBest", "Validate", "fine_tune", "measure_robustness"]
 N_EPOCHS = 5
 ATTACK_STEPS = 20
 BATCH_SIZE = 128
+# Of estimators without gradients, which are asked one time after the other.
+BLACK_BOX_ROWS = 300
+BLACK_BOX_QUERIES = 300
 
 
 def measure_robustness(classifier, X, y, threat_model):
@@ -45,9 +51,14 @@ def measure_robustness(classifier, X, y, threat_model):
     dict
         ``natural_accuracy`` and ``robust_accuracy``, in [0, 1], and ``outer_loss``, the
         mean cross-entropy on the images that PGD on the cross-entropy found (level 2
-        and 3 of Eq. 1 of "Towards Robust Dataset Learning").
+        and 3 of Eq. 1 of "Towards Robust Dataset Learning"). Estimators without
+        gradients are attacked by their scores, on at most BLACK_BOX_ROWS rows, and have
+        no ``outer_loss``.
     """
-    classifier = as_torch(classifier)
+    try:
+        classifier = as_torch(classifier)
+    except NotDifferentiableError:
+        return _ask_black_box(classifier, X, y, threat_model)
     x, y = to_tensor(X, classifier.device), classifier.encode(y)
     with classifier.frozen():
         measured, x_crossed = judge(
@@ -62,6 +73,22 @@ def measure_robustness(classifier, X, y, threat_model):
             search_fn=fast_copy(classifier, x[:8]),
         )
         return measured | {"outer_loss": _mean_loss(classifier, x_crossed, y)}
+
+
+def _ask_black_box(estimator, X, y, threat_model):
+    result = attack_estimator(
+        estimator,
+        X[:BLACK_BOX_ROWS],
+        y[:BLACK_BOX_ROWS],
+        attack=Square(n_queries=BLACK_BOX_QUERIES),
+        eps=threat_model.eps,
+        norm=threat_model.norm,
+        clip_range=threat_model.clip_range,
+    )
+    return {
+        "natural_accuracy": result.natural_accuracy,
+        "robust_accuracy": result.robust_accuracy,
+    }
 
 
 def _mean_loss(classifier, x, y):

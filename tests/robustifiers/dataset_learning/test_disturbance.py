@@ -1,17 +1,12 @@
-import numpy as np
 import pytest
 import torch
 
 from robustfit.robustifiers.dataset_learning import disturbance
-from robustfit.robustifiers.dataset_learning.disturbance import (
-    Disturbance,
-    default_disturbances,
-)
-from robustfit.threat_model import ThreatModel
+from robustfit.robustifiers.dataset_learning.disturbance import Disturbance
 
 
 def test_disturbance_by_hand(monkeypatch):
-    monkeypatch.setattr(disturbance, "draw_patterns", lambda x, g: torch.ones_like(x))
+    monkeypatch.setattr(disturbance, "draw_patterns", lambda x, *a: torch.ones_like(x))
     x = torch.tensor([0.0, 0.0, 1.0]).reshape(1, 1, 1, 3)
     disturbed = Disturbance(0.4, 1.0).apply(x, (0, 1), None)
     expected = torch.tensor([0.4, 0.4, 0.6]).reshape(1, 1, 1, 3)
@@ -19,7 +14,7 @@ def test_disturbance_by_hand(monkeypatch):
 
 
 def test_a_mixed_row_has_the_pattern_or_the_noise(monkeypatch):
-    monkeypatch.setattr(disturbance, "draw_patterns", lambda x, g: torch.ones_like(x))
+    monkeypatch.setattr(disturbance, "draw_patterns", lambda x, *a: torch.ones_like(x))
     x = torch.zeros(400, 1, 5, 5)
     generator = torch.Generator().manual_seed(0)
     mixed = Disturbance(0.4, 1.0, 0.1, mixed=True).apply(x, (0, 1), generator)
@@ -36,16 +31,6 @@ def test_contrast_shrinks_towards_the_background():
     x = torch.tensor([[2.0, 2.0, 2.0, 4.0]])
     half = Disturbance(0.0, 0.5).apply(x, (0, 4), None)
     torch.testing.assert_close(half, torch.tensor([[2.0, 2.0, 2.0, 3.0]]))
-
-
-def test_background_and_object_stay_apart():
-    # The recipe for linf 0.2: what was dark ends at most at 0.26, bright at least 0.39.
-    x = (torch.rand(200, 1, 28, 28) > 0.8).float()
-    recipe = default_disturbances(ThreatModel("linf", 0.2), (1, 28, 28), (0, 1))[0]
-    generator = torch.Generator().manual_seed(0)
-    disturbed = recipe.apply(x, (0, 1), generator)
-    assert disturbed[x == 0].max() == pytest.approx(0.26)
-    assert disturbed[x == 1].min() == pytest.approx(0.39)
 
 
 @pytest.mark.parametrize("shape", [(1, 8, 8), (3, 32, 32), (1, 5, 9)])
@@ -65,21 +50,3 @@ def test_disturbance_says_nothing_about_the_label(digits):
     )
     by_class = torch.stack([change[torch.tensor(y == c)].mean() for c in range(10)])
     assert by_class.std() < 0.25 * by_class.mean()
-
-
-def test_disturbances_grow_with_the_budget():
-    for shape in ((1, 8, 8), (20,)):
-        small, large = (
-            default_disturbances(ThreatModel(eps=e), shape, (0, 1)) for e in (0.02, 0.1)
-        )
-        assert max(c.noise for c in small) < max(c.noise for c in large)
-        assert any(c.amplitude == 0 and c.contrast == 1 for c in small[:3])
-
-
-def test_l2_mixes_patterns_and_noise():
-    given = ThreatModel("l2", 2.0), (1, 28, 28), (0, 1)
-    candidates = default_disturbances(*given)
-    mixed = [c for c in candidates if c.mixed]
-    assert len(mixed) == 1
-    assert not any(c.mixed for c in default_disturbances(ThreatModel(), *given[1:]))
-    assert mixed[0].noise == pytest.approx(2 * 2.0 / np.sqrt(784 / 8))

@@ -5,8 +5,12 @@ import numpy as np
 import pytest
 
 from robustfit import RobustDatasetLearner
+from robustfit.robustifiers.dataset_learning.candidate import NATURAL, ladder
 from robustfit.robustifiers.dataset_learning.plan import plan_steps
-from robustfit.robustifiers.dataset_learning.recipe import Recipe, count_nets
+from robustfit.robustifiers.dataset_learning.recipe import (
+    Recipe,
+    count_nets,
+)
 from robustfit.robustifiers.dataset_learning.stage_settings import PlayedRows
 
 TUNE = {"protocol": "fine-tune"}
@@ -27,8 +31,13 @@ def test_from_scratch_the_set_is_disturbed(make_problem):
     problem = make_problem(100)
     recipe = resolve(problem)
     assert (recipe.protocol, recipe.play, recipe.meta) == ("scratch", None, None)
-    assert len(recipe.candidates) == 5
-    assert names(problem, recipe) == ["disturbance-search"] * 5 + ["disturb"]
+    assert recipe.candidates == (NATURAL, *ladder(problem.image_shape))
+    assert names(problem, recipe) == (
+        ["candidate"] * len(recipe.candidates)
+        + ["judge-rows", *["variant"] * 5, "make-set"]
+    )
+    shares = [share for share, radius in recipe.variants if radius == 0]
+    assert shares == [None, 0.0, 0.05, 0.25, 0.5]
 
 
 def test_for_fine_tuning_it_then_plays(make_problem):
@@ -36,8 +45,11 @@ def test_for_fine_tuning_it_then_plays(make_problem):
     recipe = resolve(problem, **TUNE, n_rounds=6, n_candidates=2)
     assert recipe.play.n_epochs == (1, 12, 2, 4, 1, 12)
     assert names(problem, recipe) == (
-        ["disturbance-search"] * 2 + ["disturb"] + ["fictitious-play"] * 6
+        ["candidate"] * 3
+        + ["judge-rows", *["variant"] * 6, "make-set"]
+        + ["fictitious-play"] * 6
     )
+    assert recipe.candidates[0] == NATURAL
 
 
 @pytest.mark.parametrize("method", ["paper", "fictitious-play"])
@@ -48,10 +60,28 @@ def test_without_disturbances(make_problem, method):
 
 
 def test_small_sets_are_not_searched(make_problem):
-    for n_rows, n_judged in ((99, 0), (100, 5)):
+    for n_rows, n_judged in ((99, 0), (100, 7)):
         problem = make_problem(n_rows)
         steps = names(problem, resolve(problem))
-        assert steps.count("disturbance-search") == n_judged
+        assert steps.count("candidate") == n_judged
+    assert names(make_problem(99), resolve(make_problem(99))) == ["make-set"]
+    one = resolve(make_problem(400), n_candidates=1)
+    assert one.candidates == ladder((1, 4, 4))[:1]
+    assert names(make_problem(400), one) == ["make-set"]
+
+
+@pytest.mark.parametrize(
+    ("n_rows", "n_candidate", "n_variant"),
+    [(400, 1000, 1000), (20_000, 2000, 6000), (90_000, 8000, 20_000)],
+)
+def test_the_search_costs_three_sets_where_they_are_large(
+    make_problem, n_rows, n_candidate, n_variant
+):
+    recipe = resolve(make_problem(n_rows))
+    assert (recipe.n_candidate_rows, recipe.n_variant_rows) == (n_candidate, n_variant)
+    trained = len(recipe.candidates) * n_candidate + len(recipe.variants) * n_variant
+    if n_rows >= 20_000:
+        assert trained + n_rows <= 3.3 * n_rows
 
 
 @pytest.mark.parametrize(
@@ -125,56 +155,39 @@ def test_small_sets_train_their_teacher_longer(make_problem, n_rows, n_epochs):
     recipe = resolve(problem, soft_labels=True)
     assert recipe.n_teacher_epochs == n_epochs
     steps = names(problem, recipe)
-    assert steps[-n_epochs - 1 :] == ["robust-teacher"] * n_epochs + ["soft-labels"]
+    assert steps[: n_epochs + 1] == ["robust-teacher"] * n_epochs + ["ask-teacher"]
+    assert steps[-2:] == ["make-set", "soft-labels"]
+    assert "variant" not in steps
     assert resolve(problem).n_teacher_epochs == 0
+    hard = resolve(problem, judge="adversarial", unclear_fraction=0.1)
+    assert names(problem, hard)[-2:] == ["ask-teacher", "make-set"]
+    assert hard.n_teacher_epochs == n_epochs
 
 
 # --- "auto" ---------------------------------------------------------------------------
 
 
-def test_in_large_sets_the_strong_pattern_has_to_be_beaten(make_problem):
-    small, large = (resolve(make_problem(n)) for n in (19_999, 20_000))
-    assert small.candidates == large.candidates
-    assert small.to_beat == 0
-    strong = large.candidates[large.to_beat]
-    assert strong.amplitude == 2 * small.candidates[0].amplitude
-    assert strong.noise == 0
-
-
-def test_in_large_sets_under_l2_the_mixed_one_has_to_be_beaten(make_problem):
-    recipe = resolve(make_problem(20_000, norm="l2", eps=1.0))
-    # as strong a pattern as the mildest has
-    assert recipe.candidates[recipe.to_beat].mixed
-    assert resolve(make_problem(400, norm="l2", eps=1.0)).to_beat == 0
-
-
-def test_large_sets_of_vectors_start_from_the_first_noise(make_problem):
-    assert resolve(make_problem(20_000, (16,))).to_beat == 0
-
-
 @pytest.mark.parametrize(
-    ("parameters", "threat", "fraction"),
+    ("parameters", "share", "judge"),
     [
-        ({}, {"eps": 0.15}, 0.05),
-        ({}, {"eps": 0.14}, 0.0),
-        ({}, {"norm": "l2", "eps": 0.22}, 0.05),  # 0.156 of the range
-        ({}, {"norm": "l2", "eps": 0.2}, 0.0),
-        (TUNE, {"eps": 0.2}, 0.0),
-        ({"soft_labels": True}, {"eps": 0.2}, 0.0),
-        ({"unclear_fraction": 0.0}, {"eps": 0.2}, 0.0),
-        (TUNE | {"unclear_fraction": 0.1}, {"eps": 0.1}, 0.1),
+        ({}, None, "cross-fitted"),
+        (TUNE, None, "cross-fitted"),
+        ({"judge": "adversarial"}, None, "adversarial"),
+        ({"soft_labels": True}, None, "adversarial"),
+        ({"soft_labels": True, "judge": "cross-fitted"}, None, "cross-fitted"),
+        ({"unclear_fraction": 0.0}, 0.0, None),
+        ({"unclear_fraction": 0.3}, 0.3, "cross-fitted"),
+        ({"n_candidates": 1}, 0.0, None),
+        ({"n_candidates": 1, "judge": "adversarial"}, 0.0, None),
+        ({"method": "paper"}, 0.0, None),
     ],
 )
-def test_auto_clears_large_hard_sets_for_scratch(
-    make_problem, parameters, threat, fraction
-):
-    problem = make_problem(20_000, **threat)
+def test_who_judges_rows_where_somebody_asks(make_problem, parameters, share, judge):
+    problem = make_problem(400)
     recipe = resolve(problem, **parameters)
-    assert recipe.unclear_fraction == fraction
-    assert ("clear-rows" in names(problem, recipe)) == (fraction > 0)
-    if parameters.get("unclear_fraction", "auto") == "auto":
-        small = make_problem(19_999, **threat)
-        assert resolve(small, **parameters).unclear_fraction == 0
+    assert (recipe.unclear_fraction, recipe.judge) == (share, judge)
+    assert ("judge-rows" in names(problem, recipe)) == (judge == "cross-fitted")
+    assert ("ask-teacher" in names(problem, recipe)) == (judge == "adversarial")
 
 
 @pytest.mark.parametrize(
@@ -202,14 +215,15 @@ def test_rows_beside_patterns_reach_as_far_as_their_budget_lets_them(
 
 def test_the_winner_decides_which_rows_play(make_problem):
     recipe = resolve(make_problem(100), **TUNE)
-    pattern, noise = recipe.candidates[:2]
+    noise = recipe.candidates[1]
+    pattern = next(c for c in recipe.candidates if c.disturbance.amplitude > 0)
     assert recipe.play.rows_beside(pattern) == recipe.play.beside_patterns
     assert recipe.play.rows_beside(noise) == recipe.play.alone
 
 
 def test_what_the_candidates_rule_out_is_left_out(make_problem):
-    only_pattern = resolve(make_problem(), **TUNE).play
-    assert only_pattern.alone is None
+    noise_first = resolve(make_problem(), **TUNE, n_candidates=1).play
+    assert noise_first.beside_patterns is None
     only_noise = resolve(make_problem(shape=(16,)), **TUNE).play
     assert only_noise.beside_patterns is None
     undisturbed = resolve(make_problem(), method="fictitious-play").play
@@ -237,8 +251,10 @@ def test_recipe_is_plain_json(make_problem):
         "beside_patterns": {"every": 2, "radius_factor": 1.25},
     }
     assert recipe["candidates"][1] == {
-        "amplitude": 0, "contrast": 1, "noise": 0.25, "mixed": False,
-    }  # fmt: skip
+        "disturbance": {"amplitude": 0, "contrast": 1, "noise": 0.2, "mixed": False},
+        "unclear_fraction": 0.0,
+        "radius": 0.0,
+    }
     assert recipe["batch_size"] == 32
 
 
@@ -248,11 +264,26 @@ def test_a_fitted_learner_shows_its_recipe(digits):
     assert learner.fit(X[:50], y[:50]).recipe_ == {
         "protocol": "scratch",
         "batch_size": 128,
+        "soft_labels": False,
         "candidates": [
-            {"amplitude": 0.2, "contrast": 0.825, "noise": 0.0, "mixed": False}
+            {
+                "disturbance": {
+                    "amplitude": 0,
+                    "contrast": 1,
+                    "noise": 0.2,
+                    "mixed": False,
+                },
+                "unclear_fraction": 0.0,
+                "radius": 0.0,
+            }
         ],
-        "to_beat": 0,
+        "variants": [],
+        "n_candidate_rows": 1000,
+        "n_variant_rows": 1000,
+        "n_repeats": 3,
+        "max_natural_loss": 0.1,
         "unclear_fraction": 0.0,
+        "judge": None,
         "play": None,
         "meta": None,
         "n_teacher_epochs": 0,

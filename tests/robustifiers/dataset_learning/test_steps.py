@@ -9,18 +9,23 @@ import torch
 
 from robustfit import RobustDatasetLearner
 from robustfit._utils.torch_bridge import make_generator
+from robustfit.exceptions import CollapsedTrainingWarning
+from robustfit.robustifiers.dataset_learning.candidate import NATURAL, Candidate
 from robustfit.robustifiers.dataset_learning.disturbance import Disturbance
-from robustfit.robustifiers.dataset_learning.disturbance_steps import (
-    ClearRows,
-    Disturb,
-    JudgeDisturbance,
-    choose_disturbance,
-)
 from robustfit.robustifiers.dataset_learning.fictitious_play import PlayRound
 from robustfit.robustifiers.dataset_learning.learning_state import LearningState
 from robustfit.robustifiers.dataset_learning.meta_gradient import MetaEpoch
 from robustfit.robustifiers.dataset_learning.recipe import Recipe
+from robustfit.robustifiers.dataset_learning.row_judges import halves
+from robustfit.robustifiers.dataset_learning.search_steps import (
+    JudgeCandidate,
+    JudgeRows,
+    JudgeVariant,
+    MakeSet,
+)
+from robustfit.robustifiers.dataset_learning.set_making import make_images
 from robustfit.robustifiers.dataset_learning.soft_labels import (
+    AskTeacher,
     LabelSoftly,
     TrainTeacher,
 )
@@ -28,13 +33,21 @@ from robustfit.robustifiers.dataset_learning.stage_settings import PlayedRows
 from robustfit.robustifiers.dataset_learning.step import Step
 from robustfit.robustifiers.dataset_learning.validation import KeepBest, Validate
 
-NOISE, PATTERN = Disturbance(0, 1, 0.25), Disturbance(0.2, 1.0)
-ANY = {"protocol": "fine-tune", "soft_labels": True, "n_meta_epochs": 4}
+NOISE = Candidate(Disturbance(0, 1, 0.25))
+PATTERN = Candidate(Disturbance(0.2, 1.0))
+ANY = {
+    "protocol": "fine-tune",
+    "soft_labels": True,
+    "judge": "adversarial",
+    "n_meta_epochs": 4,
+}
 
 
 def start(problem):
     """Return the first state; a step that reads its history fails."""
-    return LearningState(problem.x.clone(), problem.theta_0, history=None)
+    state = LearningState(problem.x.clone(), problem.theta_0, history=None)
+    state.row_probabilities = torch.eye(2)[problem.y]
+    return state
 
 
 def resolve(problem, **parameters):
@@ -45,14 +58,25 @@ def weights(module):
     return torch.cat([p.detach().flatten() for p in module.parameters()])
 
 
+def start_searched(problem):
+    """Return a state that has compared two candidates, the natural one and another."""
+    state = start(problem)
+    best = Candidate(Disturbance(0, 1, 0.35), unclear_fraction=0.5)
+    state.candidates, state.n_measured_on = [NATURAL, best], 100
+    state.measured = [(1.0, 0.1), (1.0, 0.5)]
+    return state
+
+
 STEPS = [
-    (JudgeDisturbance, NOISE),
-    (ClearRows,),
-    (Disturb,),
+    (JudgeCandidate, NOISE),
+    (JudgeVariant, 0.5, 0.1),
+    (JudgeRows,),
+    (MakeSet,),
     (PlayRound, 0),
     (MetaEpoch, 0),
     (Validate,),
     (TrainTeacher, 0),
+    (AskTeacher,),
     (LabelSoftly,),
 ]
 
@@ -65,14 +89,14 @@ def test_a_step_draws_from_its_generator_alone(make_problem, step):
     runs = []
     for seed in (3, 3, 4):
         torch.manual_seed(len(runs))
-        state = start(problem)
+        state = start_searched(problem)
         record = kind(problem, recipe, *arguments).run(state, make_generator(seed))
         record = {k: v for k, v in record.items() if not k.startswith("seconds")}
         runs.append((record, state.x_robust, weights(state.player), state.sources))
     first, again = runs[:2]
     assert first[0] == again[0]
     assert all(torch.equal(a, b) for a, b in zip(first[1:3], again[1:3], strict=True))
-    if kind is ClearRows:
+    if kind is MakeSet:
         assert torch.equal(first[3], again[3])
 
 
@@ -82,57 +106,81 @@ def test_a_step_leaves_theta_0_and_the_natural_set_alone(make_problem, step):
     kind, *arguments = step
     theta_0, x = weights(problem.theta_0).clone(), problem.x.clone()
     recipe = replace(resolve(problem, **ANY), unclear_fraction=0.2)
-    kind(problem, recipe, *arguments).run(start(problem), make_generator(0))
+    kind(problem, recipe, *arguments).run(start_searched(problem), make_generator(0))
     assert torch.equal(weights(problem.theta_0), theta_0)
     assert torch.equal(problem.x, x)
 
 
 def test_every_step_is_run_alone_here():
     kinds = {kind for kind, *_ in STEPS} | {KeepBest}
-    assert set(Step.__subclasses__()) == kinds
+    bases, found = [Step], set()
+    for base in bases:
+        bases += base.__subclasses__()
+        found |= {kind for kind in base.__subclasses__() if hasattr(kind, "name")}
+    assert found == kinds
 
 
 # --- disturbances ---------------------------------------------------------------------
 
 
-def test_judging_adds_natural_plus_robust_accuracy(make_problem):
+def test_judging_notes_the_candidate_and_its_accuracies(make_problem):
     problem = make_problem()
     state = start(problem)
-    state.candidate_scores = [0.5]
-    recipe = resolve(problem, protocol="fine-tune")
-    step = JudgeDisturbance(problem, recipe, NOISE)
+    step = JudgeCandidate(problem, resolve(problem, protocol="fine-tune"), NOISE)
     record = step.run(state, make_generator(0))
     accuracies = record["natural_accuracy"], record["robust_accuracy"]
-    assert state.candidate_scores == [0.5, sum(accuracies)]
-    assert state.candidate_accuracy == accuracies[0]
     assert accuracies == (1, 1)  # theta_0 keeps its halves apart
-    assert record["noise"] == NOISE.noise
+    assert (state.candidates, state.measured) == ([NOISE], [accuracies])
+    assert state.n_measured_on == 30  # a quarter of the rows, three times
+    assert (record["noise"], record["n_rows"]) == (0.25, 30)
     assert torch.equal(state.x_robust, problem.x)
 
 
-@pytest.mark.parametrize(
-    ("scores", "place"), [([1.0, 1.04, 1.03], 0), ([1.0, 1.2, 1.22], 1), ([], 0)]
-)
-def test_a_later_candidate_has_to_win_clearly(scores, place):
-    candidates = PATTERN, NOISE, Disturbance(0.4)
-    recipe = Recipe("scratch", 128, candidates)
-    assert choose_disturbance(recipe, scores) == candidates[place]
+def test_a_variant_is_one_of_the_best_disturbance(make_problem):
+    problem = make_problem()
+    state = start_searched(problem)
+    state.candidates = [NATURAL, NOISE]
+    recipe = resolve(problem, protocol="fine-tune")
+    JudgeVariant(problem, recipe, 0.25, 0.1).run(state, make_generator(0))
+    assert state.candidates[-1] == replace(NOISE, unclear_fraction=0.25, radius=0.1)
 
 
-def test_an_earlier_candidate_has_to_beat_the_one_to_beat():
-    candidates = PATTERN, NOISE, Disturbance(0.4)
-    recipe = Recipe("scratch", 128, candidates, to_beat=2)
-    assert choose_disturbance(recipe, [1.0, 1.0, 0.96]) == candidates[2]
-    assert choose_disturbance(recipe, [1.0, 1.0, 0.9]) == candidates[0]
+def test_the_first_variant_is_the_natural_set_and_ends_the_comparison(make_problem):
+    problem = make_problem()
+    state = start_searched(problem)
+    state.candidates = [NATURAL, NOISE]
+    recipe = resolve(problem, protocol="fine-tune")
+    record = JudgeVariant(problem, recipe, None).run(state, make_generator(0))
+    assert (state.candidates, len(state.measured)) == ([NATURAL], 1)
+    assert state.disturbance == NOISE.disturbance
+    assert record["noise"] == 0
+    JudgeVariant(problem, recipe, 0.5).run(state, make_generator(0))
+    assert state.candidates[1] == replace(NOISE, unclear_fraction=0.5)
+
+
+def test_where_nothing_was_judged_the_first_candidate_is_taken(make_problem):
+    state = start(make_problem())
+    assert state.choose(Recipe("scratch", 128, candidates=(PATTERN,))) == PATTERN
+    assert state.choose(Recipe("scratch", 128)) == NATURAL
+
+
+def test_soft_labels_are_trained_on_in_the_search(make_problem):
+    problem = make_problem()
+    recipe = resolve(problem, protocol="fine-tune", soft_labels=True)
+    step, state = JudgeCandidate(problem, recipe, NATURAL), start(problem)
+    hard = step.run(state, make_generator(0))
+    state.row_probabilities = torch.full((40, 2), 0.5)
+    soft = step.run(state, make_generator(0))
+    assert soft["outer_loss"] > hard["outer_loss"]
 
 
 def test_the_set_is_disturbed_by_the_winner(make_problem):
     problem = make_problem()
-    state = start(problem)
-    state.candidate_scores = [1.0, 1.5]
-    recipe = Recipe("scratch", 128, (PATTERN, NOISE))
-    record = Disturb(problem, recipe).run(state, make_generator(0))
-    assert state.disturbance == NOISE
+    state = start_searched(problem)
+    state.candidates = [NATURAL, NOISE]
+    recipe = Recipe("scratch", 128, candidates=(NATURAL, NOISE), unclear_fraction=None)
+    record = MakeSet(problem, recipe).run(state, make_generator(0))
+    assert state.chosen == NOISE
     assert record == NOISE.as_dict()
     by_hand = problem.threat_model.clip(
         problem.x + 0.25 * torch.randn(problem.x.shape, generator=make_generator(0))
@@ -140,23 +188,43 @@ def test_the_set_is_disturbed_by_the_winner(make_problem):
     torch.testing.assert_close(state.x_robust, by_hand)
 
 
-def test_disturbed_rows_show_their_sources(make_problem):
+def test_unclear_rows_of_each_class_show_clear_ones(make_problem):
     problem = make_problem()
     state = start(problem)
-    state.sources = torch.arange(40).flip(0)
-    recipe = Recipe("scratch", 128, (Disturbance(0, 1),))  # which changes nothing
-    Disturb(problem, recipe).run(state, make_generator(0))
-    torch.testing.assert_close(state.x_robust, problem.x.flip(0))
-
-
-def test_clearing_replaces_a_share_within_each_class(make_problem):
-    problem = make_problem()
-    state = start(problem)
-    recipe = Recipe("scratch", 128, (NOISE,), unclear_fraction=0.25)
-    record = ClearRows(problem, recipe).run(state, make_generator(0))
-    assert record == {"n_replaced": 10}
+    state.row_probabilities = torch.eye(2)[problem.y] * torch.rand(40)[:, None]
+    recipe = Recipe("scratch", 128, candidates=(NATURAL,), unclear_fraction=0.25)
+    MakeSet(problem, recipe).run(state, make_generator(0))
     assert torch.equal(problem.y[state.sources], problem.y)
-    assert (state.sources != torch.arange(40)).sum() == 10
+    replaced = state.sources != torch.arange(40)
+    assert replaced[::2].sum() == replaced[1::2].sum() == 5
+    own = state.row_probabilities.amax(1)
+    for label in (0, 1):
+        rows = torch.arange(40) % 2 == label
+        assert own[rows & replaced].max() < own[rows & ~replaced].min()
+    torch.testing.assert_close(state.x_robust, problem.x[state.sources])
+
+
+def test_images_move_towards_random_classes_by_a_share_of_the_range(make_problem):
+    problem = make_problem(clip_range=(0.0, 2.0))
+    moved = make_images(problem, Candidate(radius=0.05), problem.x, make_generator(0))
+    gap = (moved - problem.x).abs().flatten(1).amax(1)
+    torch.testing.assert_close(gap, torch.full((40,), 0.1))
+    towards_right = (moved - problem.x)[:, 0, 0, 3] > 0
+    assert 0 < towards_right.sum() < 40
+
+
+def test_two_nets_judge_each_others_rows(make_problem):
+    problem = make_problem(400)
+    state = start(problem)
+    recipe = Recipe("scratch", 128, candidates=(NATURAL,))
+    record = JudgeRows(problem, recipe).run(state, make_generator(0))
+    torch.testing.assert_close(state.row_probabilities.sum(1), torch.ones(400))
+    first, second = halves(problem.y, make_generator(0))
+    for judge, rows in zip(state.judges, (second, first), strict=True):
+        expected = judge.module_(problem.x[rows]).softmax(1)
+        torch.testing.assert_close(state.row_probabilities[rows], expected)
+    right = state.row_probabilities.argmax(1) == problem.y
+    assert record == {"agreement": pytest.approx(right.float().mean())}
 
 
 # --- answers to nets ------------------------------------------------------------------
@@ -178,24 +246,35 @@ def test_all_rows_of_play_answer_in_the_first_round(make_problem):
 
 
 def test_every_second_row_plays_beside_patterns(make_problem):
-    problem = make_problem()
+    problem = make_problem(100)
     recipe = resolve(problem, protocol="fine-tune", radius_factor=2)
     assert recipe.play.beside_patterns == PlayedRows(2, 2)
     state = start(problem)
-    state.disturbance, state.x_robust = PATTERN, torch.full_like(problem.x, 0.5)
+    state.chosen, state.x_robust = PATTERN, torch.full_like(problem.x, 0.5)
     record = PlayRound(problem, recipe, 0).run(state, make_generator(0))
-    assert (record["n_rows"], record["radius_factor"]) == (20, 2)
+    assert (record["n_rows"], record["radius_factor"]) == (50, 2)
     assert (state.x_robust[1::2] == 0.5).all()
     gap = (state.x_robust - problem.x)[::2].abs().amax((1, 2, 3))
-    torch.testing.assert_close(gap, torch.full((20,), 0.2))
+    torch.testing.assert_close(gap, torch.full((50,), 0.2))
+
+
+def test_images_that_were_moved_do_not_play(make_problem):
+    problem = make_problem(100)
+    play = PlayRound(problem, resolve(problem, protocol="fine-tune"), 0)
+    state = start(problem)
+    assert play.is_needed(state)
+    state.chosen = NOISE
+    assert play.is_needed(state)
+    state.chosen = Candidate(radius=0.1)
+    assert not play.is_needed(state)
 
 
 @pytest.mark.parametrize("noise", [0.0, 0.05])
 def test_rows_of_play_carry_the_noise_of_the_others(make_problem, noise):
     problem = make_problem(400, eps=0.05)
-    recipe = resolve(problem, protocol="fine-tune", n_candidates=1, radius_factor=1)
+    recipe = resolve(problem, protocol="fine-tune", radius_factor=1)
     state = start(problem)
-    state.disturbance = Disturbance(0.2, 1.0, noise, mixed=True)
+    state.chosen = Candidate(Disturbance(0.2, 1.0, noise, mixed=True))
     PlayRound(problem, recipe, 0).run(state, make_generator(0))
     moved = (state.x_robust - problem.x)[::2]
     # Of both signs alike, 0.05 long, then noise; the images are far from 0 and 1.
@@ -284,8 +363,20 @@ def test_the_teacher_starts_from_theta_0(make_problem):
 def test_soft_labels_are_the_teachers_of_the_shown_images(make_problem):
     problem = make_problem()
     recipe, state = resolve(problem, soft_labels=True), start(problem)
+    record = AskTeacher(problem, recipe).run(state, make_generator(0))
+    assert record == {"agreement": 1}
     state.sources = torch.arange(40).flip(0)  # of the other class each
     record = LabelSoftly(problem, recipe).run(state, make_generator(0))
     assert record == {"agreement": 0}
     expected = problem.theta_0(problem.x.flip(0)).softmax(1)
     torch.testing.assert_close(state.soft_labels, expected)
+
+
+def test_a_teacher_that_guesses_is_reported(make_problem):
+    problem = make_problem()
+    state = start(problem)
+    state.player = copy.deepcopy(problem.theta_0)
+    state.player.layer.weight.data.zero_()
+    step = AskTeacher(problem, resolve(problem, soft_labels=True))
+    with pytest.warns(CollapsedTrainingWarning, match=r"right on 0\.5 .*collapsed"):
+        step.run(state, make_generator(0))

@@ -1,13 +1,19 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from sklearn.base import clone
+from sklearn.tree import DecisionTreeClassifier
 from torch import nn
 
 from robustfit import RobustDatasetLearner
 from robustfit.exceptions import RewrittenRowsError
-from robustfit.robustifiers.dataset_learning import disturbance_steps, validation
-from robustfit.robustifiers.dataset_learning.row_selection import select_rows
+from robustfit.robustifiers.dataset_learning import search_steps, validation
+from robustfit.robustifiers.dataset_learning.row_selection import (
+    select_rows,
+    split_for_search,
+)
 from robustfit.threat_model import ThreatModel
 
 PLAY = {"protocol": "fine-tune", "method": "fictitious-play"}
@@ -92,14 +98,42 @@ def test_stops_and_keeps_the_best_set(digits, monkeypatch, n_iter_no_change):
 def test_scratch_judges_on_the_held_out_rows(digits, monkeypatch):
     X, y, _, _ = digits
     seen = []
-    original = disturbance_steps.measure_robustness
+    original = search_steps.measure_robustness
 
     def watch(classifier, X, y, threat_model):
         seen.append(X)
         return original(classifier, X, y, threat_model)
 
-    monkeypatch.setattr(disturbance_steps, "measure_robustness", watch)
-    learner = quick(n_candidates=2, validation_fraction=0.2).fit(X, y)
+    monkeypatch.setattr(search_steps, "measure_robustness", watch)
+    learner = quick(n_candidates=2, validation_fraction=0.2, unclear_fraction=0)
+    learner.fit(X, y)
     held_out = np.setdiff1d(np.arange(len(X)), learner.sample_indices_)
-    assert len(seen) == 2
-    np.testing.assert_array_equal(seen[0], X[held_out])
+    assert len(seen) == 9  # the natural set beside them, three trainings each
+    for images in seen:
+        np.testing.assert_array_equal(images, X[held_out])
+
+
+def test_candidates_are_judged_on_rows_they_are_not_trained_on(make_problem):
+    problem = make_problem(400)
+    rows, X, y = split_for_search(problem, 50)
+    assert (len(rows), len(X), len(y)) == (50, 100, 100)
+    whole, *_ = split_for_search(problem, 1000)
+    assert len(whole) == 300
+    trained = {row.tobytes() for row in problem.x[whole].numpy()}
+    assert not trained & {row.tobytes() for row in X}
+    again = split_for_search(problem, 50)
+    assert torch.equal(again[0], rows)
+    assert not torch.equal(split_for_search(problem, 50, 1)[0], rows)
+    other, *_ = split_for_search(replace(problem, seed=1), 50)
+    assert not torch.equal(other, rows)
+
+
+def test_estimators_without_gradients_are_asked_for_scores():
+    X = np.random.default_rng(0).random((200, 4)).astype("float32")
+    y = (X[:, 0] > 0.5).astype(int)
+    tree = DecisionTreeClassifier(max_depth=1).fit(X, y)
+    measured = validation.measure_robustness(tree, X, y, ThreatModel("linf", 0.1))
+    beyond = np.abs(X[:, 0] - 0.5) > 0.12
+    assert set(measured) == {"natural_accuracy", "robust_accuracy"}
+    assert measured["natural_accuracy"] > 0.95
+    assert measured["robust_accuracy"] == pytest.approx(beyond.mean(), abs=0.07)

@@ -1,13 +1,18 @@
 import numpy as np
 import pytest
 import torch
+from sklearn.linear_model import LogisticRegression
 
 from robustfit import RobustDatasetLearner
 from robustfit._utils.torch_bridge import make_generator
 from robustfit.nets import default_classifier
-from robustfit.robustifiers.dataset_learning.clear_rows import (
-    judge_clarity,
+from robustfit.robustifiers.dataset_learning.row_judges import (
+    class_probabilities,
+    cross_fit,
+    halves,
+    own_probability,
     replace_unclear,
+    unclear_below,
 )
 
 
@@ -19,17 +24,23 @@ def learner(**parameters):
 def test_unclear_rows_show_clear_rows_of_their_class():
     clarity = torch.tensor([0.9, 0.1, 0.8, 0.2, 0.7, 0.95, 0.3, 0.99])
     y = torch.tensor([0, 0, 0, 0, 1, 1, 1, 1])
-    sources = replace_unclear(clarity, y, 0.375, make_generator(0))
-    assert set(sources[[1, 3]].tolist()) <= {0, 2}
-    assert sources[6] in (4, 5, 7)
-    kept = [0, 2, 4, 5, 7]
+    bounds = unclear_below(clarity, y, 0.5, 3)
+    torch.testing.assert_close(bounds, torch.tensor([0.8, 0.95, -torch.inf]))
+    sources = replace_unclear(clarity, y, bounds, make_generator(0))
+    assert sorted(sources[[1, 3]].tolist()) == [0, 2]  # each as often as the other
+    assert sorted(sources[[4, 6]].tolist()) == [5, 7]
+    kept = [0, 2, 5, 7]
     assert sources[kept].tolist() == kept
 
 
-def test_a_class_without_a_clear_row_keeps_its_own():
-    clarity, y = torch.tensor([0.0, 0.1, 0.9, 0.8]), torch.tensor([0, 0, 1, 1])
-    sources = replace_unclear(clarity, y, 0.5, make_generator(0))
-    assert sources.tolist() == [0, 1, 2, 3]
+def test_one_row_of_each_class_stays():
+    clarity, y = torch.tensor([0.0, 0.1, 0.9, 0.8]), torch.tensor([0, 0, 1, 2])
+    sources = replace_unclear(
+        clarity, y, unclear_below(clarity, y, 0.99, 3), make_generator(0)
+    )
+    assert sources.tolist() == [1, 1, 2, 3]
+    nothing = unclear_below(clarity, y, 0.0, 3)
+    assert (nothing == -torch.inf).all()
 
 
 def test_wrong_labels_are_found_unclear(digits):
@@ -37,29 +48,45 @@ def test_wrong_labels_are_found_unclear(digits):
     X, y = torch.tensor(X, dtype=torch.float32), torch.tensor(y)
     wrong = np.random.default_rng(0).choice(len(y), 20, replace=False)
     y[wrong] = (y[wrong] + 1) % 10
-    clarity = judge_clarity(
+    judges = cross_fit(
         X,
         y,
         lambda x: x,
         lambda: default_classifier((1, 8, 8), 10, max_epochs=60),
         make_generator(0),
     )
-    assert clarity.min() >= 0
-    assert clarity.max() <= 1
+    first, second = halves(y, make_generator(0))
+    assert sorted([*first.tolist(), *second.tolist()]) == list(range(len(y)))
+    clarity = torch.empty(len(y))
+    for judge, rows in zip(judges, (second, first), strict=True):
+        chances = class_probabilities(judge, X[rows], 10)
+        torch.testing.assert_close(chances.sum(1), torch.ones(len(rows)))
+        clarity[rows] = own_probability(chances, y[rows])
     least = torch.argsort(clarity)[: 2 * len(wrong)]
     assert np.isin(wrong, least.numpy()).mean() > 0.8
 
 
+def test_a_class_that_a_judge_has_not_met_has_no_chance():
+    X = np.random.default_rng(0).random((40, 3)).astype("float32")
+    judge = LogisticRegression().fit(X, np.arange(40) % 2 * 2)  # classes 0 and 2
+    chances = class_probabilities(judge, torch.tensor(X), 4)
+    assert (chances[:, [1, 3]] == 0).all()
+    np.testing.assert_allclose(chances[:, [0, 2]], judge.predict_proba(X), atol=1e-5)
+
+
 def test_the_set_tells_which_image_each_row_shows(digits):
     X, y, _, _ = digits
-    fitted = learner(unclear_fraction=0.1, method="disturbance").fit(X, y)
+    net = default_classifier((1, 8, 8), 10, max_epochs=150)
+    fitted = learner(estimator=net, unclear_fraction=0.1).fit(X, y)
     sources = fitted.source_indices_
     np.testing.assert_array_equal(y[sources], y)
     np.testing.assert_array_equal(fitted.sample_indices_, np.arange(len(y)))
-    n_replaced = round(0.1 * len(y))
-    assert (sources != np.arange(len(y))).sum() == n_replaced
-    record = next(r for r in fitted.history_ if r["step"] == "clear-rows")
-    assert record["n_replaced"] == n_replaced
+    replaced = sources != np.arange(len(y))
+    for label, count in enumerate(np.bincount(y)):
+        assert replaced[y == label].sum() == round(0.1 * count)
+    record = next(r for r in fitted.history_ if r["step"] == "judge-rows")
+    assert record["agreement"] > 0.5
+    assert fitted.chosen_["unclear_fraction"] == 0.1
     shown, own = X[sources].reshape(len(X), -1), X.reshape(len(X), -1)
     learned = fitted.X_robust_.reshape(len(X), -1)
     moved = sources != np.arange(len(y))
