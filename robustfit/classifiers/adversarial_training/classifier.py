@@ -35,11 +35,13 @@ class AdversarialClassifier(CallbackSupportMixin, NetClassifier):
 
     Parameters
     ----------
-    eps : float, default=8/255
-        Budget of the adversary, in the units of X.
+    eps : float or array-like of shape (n_features,), default=8/255
+        Budget of the adversary, in the units of X: of all features or of each, 0 for
+        those that it cannot touch. Steps and increments are then those of the largest.
     norm : {"linf", "l2", "l1"}, default="linf"
-    clip_range : tuple of (float, float) or None, default=(0.0, 1.0)
-        Valid values of X; None for unbounded features.
+    clip_range : tuple of (low, high) or None, default=(0.0, 1.0)
+        Valid values of X, two numbers or arrays of one for each feature; None for
+        unbounded features.
     image_shape : tuple of (C, H, W) or None, default=None
         Shape that flat rows came from; the net then sees images.
     estimator : None, skorch net or torch.nn.Module class, default=None
@@ -117,7 +119,7 @@ class AdversarialClassifier(CallbackSupportMixin, NetClassifier):
         The fitted skorch net; its labels are 0..n_classes-1.
     classes_ : ndarray of shape (n_classes,)
     eps_ : float
-        Budget that the weights were trained at last.
+        Budget that the weights were trained at last, of the feature with the largest.
     history_ : list of dict
         One record an epoch: ``epoch``, ``stage``, ``eps``, ``train_loss`` (of the
         method, under attack), ``seconds`` and those of parts (``attack_seconds``,
@@ -271,7 +273,7 @@ class AdversarialClassifier(CallbackSupportMixin, NetClassifier):
         for eps in self.eps_stages or (self.eps,):
             ThreatModel(self.norm, eps, self.clip_range).warn_of_unit(X)
         stages = plan_stages(
-            self.eps,
+            self._threat_model().eps,
             eps_stages=self.eps_stages,
             eps_schedule=self.eps_schedule,
             n_epochs=self.n_epochs,
@@ -314,17 +316,31 @@ class AdversarialClassifier(CallbackSupportMixin, NetClassifier):
         X, y = self._validate(X, y, classes=classes, reset=not goes_on)
         if not goes_on:
             self._start_anew(draw_seed(self.random_state))
-        stage = Stage(self.eps, (self.eps,))
-        self._train(X, y, [stage], checkpoint=Checkpoint(None))
+        eps = self._threat_model().eps
+        self._train(X, y, [Stage(eps, (eps,))], checkpoint=Checkpoint(None))
         return self
 
     def _validate_parameters(self):
         """Check the parameters before any work."""
         self._validate_params()
-        for eps in (self.eps, *(self.eps_stages or ())):
-            ThreatModel(self.norm, eps, self.clip_range)
+        is_one = self._threat_model().scale is None
+        for eps in self.eps_stages or ():
+            stage = ThreatModel(self.norm, eps, self.clip_range)
+            if not is_one or stage.scale is not None:
+                raise ValueError(
+                    "eps_stages are budgets of all features, and eps or one of them is "
+                    "given per feature. Fit one after another with warm_start=True."
+                )
         if self.n_steps is None and self.step_size is None:
             raise ValueError("n_steps and step_size are both None; give one of them.")
+
+    def _threat_model(self):
+        return ThreatModel(self.norm, self.eps, self.clip_range)
+
+    def _validate(self, X, y, **options):
+        X, y = super()._validate(X, y, **options)
+        self._threat_model().check_features(X)
+        return X, y
 
     def _open_fit(self, X, y, goes_on):
         """Open the checkpoint; a warm start's depends on the weights it starts from."""
@@ -361,6 +377,7 @@ class AdversarialClassifier(CallbackSupportMixin, NetClassifier):
             step_size=self.step_size,
             trades_beta=self.trades_beta,
             n_replays=self.n_replays,
+            scale=self._threat_model().scale,
             augment=self.augment,
         )
         n_epochs = sum(len(stage.budgets) for stage in stages)

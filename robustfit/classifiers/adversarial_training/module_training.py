@@ -6,13 +6,13 @@ cannot.
 """
 
 import math
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
 
 from robustfit._utils.training_batches import split_rows
 from robustfit.classifiers.adversarial_training.training_attacks import pgd_images
-from robustfit.threat_model import ThreatModel
 
 __all__ = ["train_adversarially", "training_attack"]
 
@@ -36,9 +36,7 @@ def train_adversarially(
     collapses. Adam, its learning rate on a cosine over the epochs.
     """
     if epoch == 0:
-        threat_model = ThreatModel(
-            threat_model.norm, threat_model.eps / 2, threat_model.clip_range
-        )
+        threat_model = replace(threat_model, eps=threat_model.eps / 2)
     lr = LEARNING_RATE * 0.5 * (1 + math.cos(math.pi * epoch / n_epochs))
     optimizer = torch.optim.Adam(module.parameters(), lr=lr)
     order = torch.randperm(len(x), generator=generator, device=x.device)

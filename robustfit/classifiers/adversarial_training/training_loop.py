@@ -223,7 +223,7 @@ class TrainingLoop:
                 classifier,
                 to_tensor(self.early_stopping.X, classifier.device),
                 classifier.encode(self.early_stopping.y),
-                ThreatModel(net.norm, eps, net.clip_range),
+                ThreatModel(net.norm, eps, net.clip_range, net.scale),
                 losses=["margin"],
                 n_steps=n_steps,
                 batch_size=500,
