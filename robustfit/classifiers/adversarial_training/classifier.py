@@ -248,8 +248,12 @@ class AdversarialClassifier(CallbackSupportMixin, NetClassifier):
         self.checkpoint = checkpoint
         self.verbose = verbose
 
+    # Not a named parameter of fit: scikit-learn's checks take that for repetitions of
+    # rows, bit by bit, which batches in random order cannot be.
+    __metadata_request__fit = {"sample_weight": None}
+
     @with_callbacks
-    def fit(self, X, y):
+    def fit(self, X, y, **fit_params):
         """Train adversarially on ``X`` and ``y``.
 
         Parameters
@@ -258,6 +262,11 @@ class AdversarialClassifier(CallbackSupportMixin, NetClassifier):
             Images in ``clip_range``, 4-D or flattened.
         y : array-like of shape (n_samples,)
             Class labels of any type; at least two classes.
+        **fit_params
+            ``sample_weight`` of shape (n_samples,), >= 0: each epoch draws as many rows
+            as there are, in proportion to their weights, with replacement. Equal
+            weights are none. With scikit-learn's metadata routing, request it with
+            ``set_fit_request(sample_weight=True)``.
 
         Returns
         -------
@@ -270,6 +279,7 @@ class AdversarialClassifier(CallbackSupportMixin, NetClassifier):
         """
         goes_on = self.warm_start and hasattr(self, "net_")
         X, y = self._validate(X, y, reset=not goes_on)
+        weights = self._validate_weights(fit_params, X)
         for eps in self.eps_stages or (self.eps,):
             ThreatModel(self.norm, eps, self.clip_range).warn_of_unit(X)
         stages = plan_stages(
@@ -282,17 +292,18 @@ class AdversarialClassifier(CallbackSupportMixin, NetClassifier):
             eps_increment=self.eps_increment,
             trained_eps=self.eps_ if goes_on else None,
         )
-        checkpoint, saved, seed = self._open_fit(X, y, goes_on)
+        checkpoint, saved, seed = self._open_fit(X, y, goes_on, weights)
         if not goes_on:
             self._start_anew(seed)
         early_stopping = None
         if self.early_stopping:
-            X, y, early_stopping = hold_out(
-                X, y, self.validation_fraction, self.n_iter_no_change, self._seed
-            )
+            X, y, weights, early_stopping = hold_out(
+                X, y, weights, self.validation_fraction, self.n_iter_no_change,
+                self._seed,
+            )  # fmt: skip
         state = self._train(
             X, y, stages, checkpoint=checkpoint, saved=saved,
-            early_stopping=early_stopping,
+            early_stopping=early_stopping, weights=weights,
         )  # fmt: skip
         warn_if_collapsed(state, stages[-1].budgets[-1], len(self.classes_))
         return self
@@ -342,12 +353,14 @@ class AdversarialClassifier(CallbackSupportMixin, NetClassifier):
         self._threat_model().check_features(X)
         return X, y
 
-    def _open_fit(self, X, y, goes_on):
+    def _open_fit(self, X, y, goes_on, weights):
         """Open the checkpoint; a warm start's depends on the weights it starts from."""
         start = seed = None
         if goes_on:
             weights = self.net_.module_.state_dict()
             start, seed = {k: to_array(v) for k, v in weights.items()}, self._seed
+        if weights is not None:
+            start = start, weights
         return open_fit(self, X, y, not_in_key=("warm_start",), start=start, seed=seed)
 
     def _start_anew(self, seed):
