@@ -256,7 +256,9 @@ def test_wrong_number_of_features_is_named():
         (ThreatModel(clip_range=([0, 0], 1)), "clip_range"),
         (ThreatModel(eps=np.full((1, 2, 2), 0.1)), "eps"),
     ):
-        with pytest.raises(ValueError, match=rf"{name}.* has shape .* has shape \(3,\)"):
+        with pytest.raises(
+            ValueError, match=rf"{name}.* has shape .* has shape \(3,\)"
+        ):
             threat_model.check_range(X)
     with pytest.raises(ValueError, match="has shape"):  # channels last
         ThreatModel(eps=np.full((8, 8, 1), 0.1)).check_range(np.zeros((2, 1, 8, 8)))

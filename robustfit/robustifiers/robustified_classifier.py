@@ -37,13 +37,14 @@ def _check_takes(classifier, fit_params):
     """Raise for parameters of ``fit`` that a classifier does not have."""
     known = signature(classifier.fit).parameters
     takes_all = any(p.kind is Parameter.VAR_KEYWORD for p in known.values())
+    unknown = set() if takes_all else set(fit_params) - set(known)
     if isinstance(classifier, skorch.NeuralNet):  # whose module would get them
-        known, takes_all = {}, False
-    unknown = [] if takes_all else sorted(set(fit_params) - set(known))
+        unknown = set(fit_params)
     if unknown:
         raise TypeError(
-            f"fit was given {', '.join(unknown)}, which {type(classifier).__name__} "
-            "does not take. Use a classifier whose fit does, or leave it out."
+            f"fit was given {', '.join(sorted(unknown))}, which "
+            f"{type(classifier).__name__} does not take. Use a classifier whose fit "
+            "does, or leave it out."
         )
 
 

@@ -16,6 +16,8 @@ _NEAR_THE_ENDS = 1e-7  # of the quantiles, as in scikit-learn
 class _Power(nn.Module):
     """The transforms of Yeo & Johnson (2000) and Box & Cox (1964), in float64."""
 
+    lambdas: torch.Tensor
+
     def __init__(self, lambdas, is_yeo_johnson):
         super().__init__()
         self.register_buffer("lambdas", to_tensor(lambdas, dtype=torch.float64))
@@ -76,6 +78,9 @@ class _Quantiles(nn.Module):
     is_normal : bool
         Whether a normal distribution comes out, else a uniform one.
     """
+
+    quantiles: torch.Tensor
+    references: torch.Tensor
 
     def __init__(self, quantiles, references, is_normal):
         super().__init__()
