@@ -3,13 +3,15 @@ Quick start: rewrite a training set, train as usual, measure with AutoAttack
 ============================================================================
 
 A net trained on the digits in the usual way gets almost every test image right, and
-almost none of them once an adversary may change each pixel a little. Here the *training
+four in ten once an adversary may change each pixel a little. Here the *training
 set* is rewritten instead of the training: :class:`~robustfit.RobustDatasetLearner`
 learns images on which the very same net, trained in the very same way, becomes robust.
 
 Two protocols are shown. *From scratch* is what a ``Pipeline`` does: a new net sees the
 learned set only. *Fine-tuned* starts from the naturally trained net and continues on
-the learned set, the protocol of "Towards Robust Dataset Learning" (section 5.1).
+the learned set, the protocol of "Towards Robust Dataset Learning" (section 5.1). Beside
+them stand what has to be beaten, noise, and the ceiling: a net that was trained
+adversarially itself, which no other net gains from.
 
 Data: scikit-learn's digits (1797 images of 8x8 pixels, 1397 to train and 400 to test);
 every seed is 0 unless a line says otherwise.
@@ -23,6 +25,8 @@ from sklearn.model_selection import train_test_split
 from sklearn.pipeline import Pipeline
 
 from robustfit import (
+    AdversarialClassifier,
+    NoisyDataset,
     RobustDatasetLearner,
     RobustifiedClassifier,
     RobustnessReport,
@@ -41,9 +45,10 @@ X_train, X_test, y_train, y_test = train_test_split(
 net = default_classifier((1, 8, 8), 10, max_epochs=60)
 
 # %%
-# Train three times, each time naturally
-# --------------------------------------
-# No adversarial example is made during the training of any of these nets.
+# Train naturally, on five sets
+# -----------------------------
+# No adversarial example is made during the training of any of these nets. The noise has
+# the scale that was best of 0.15, 0.25, 0.35 and 0.5.
 
 torch.manual_seed(0)
 natural = default_classifier((1, 8, 8), 10, max_epochs=60).fit(X_train, y_train)
@@ -55,6 +60,20 @@ from_scratch.fit(X_train, y_train)
 fine_tuned = RobustifiedClassifier(learner, net, fine_tune=True, random_state=0)
 fine_tuned.fit(X_train, y_train)
 
+# Labels that say how close an image is to other classes, from a robust teacher inside.
+softly = RobustDatasetLearner(eps=EPS, estimator=net, soft_labels=True, random_state=0)
+soft_labels = RobustifiedClassifier(softly, net, random_state=0).fit(X_train, y_train)
+
+torch.manual_seed(0)
+noisy = Pipeline([("noise", NoisyDataset(scale=0.35, random_state=0)), ("clf", net)])
+noisy.fit(X_train, y_train)
+
+# %%
+# And adversarially, for comparison
+
+ceiling = AdversarialClassifier(eps=EPS, n_epochs=40, random_state=0)
+ceiling.fit(X_train, y_train)
+
 # %%
 # Measure on the original test images
 # -----------------------------------
@@ -62,8 +81,11 @@ fine_tuned.fit(X_train, y_train)
 
 models = {
     "natural set": natural,
+    "noise": noisy,
     "robust set, from scratch": from_scratch,
     "robust set, fine-tuned": fine_tuned,
+    "robust set, soft labels": soft_labels,
+    "adversarial training": ceiling,
 }
 report = RobustnessReport(eps=EPS)
 print(f"{'accuracy in %':<26}{'natural':>9}{'PGD':>7}{'AutoAttack':>12}")
@@ -95,9 +117,10 @@ for (title, images), line in zip(rows, axes, strict=True):
         axis.imshow(image, cmap="gray", vmin=0, vmax=1)
         axis.set(xticks=[], yticks=[])
 
+STYLES = ("k--", "k-.", "C0-", "C1-", "C2-", "k:")
 budgets = np.linspace(0, 0.25, 6)
 axis = right.subplots()
-for (name, model), style in zip(models.items(), ("k--", "C0-", "C1-"), strict=True):
+for (name, model), style in zip(models.items(), STYLES, strict=True):
     curve = [
         robust_accuracy_score(model, X_test, y_test, eps=e, n_steps=20, loss="margin")
         for e in budgets

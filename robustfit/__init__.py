@@ -71,6 +71,7 @@ from robustfit.robustifiers import (
 from robustfit.sharing import RobustDataset, load_robust_dataset, save_robust_dataset
 from robustfit.sklearn_to_torch import (
     TorchClassifier,
+    TorchFunction,
     as_black_box,
     as_torch,
     transformer_as_torch,
@@ -153,6 +154,7 @@ __all__ = [
     "KernelRegressionClassifier",
     # torch
     "TorchClassifier",
+    "TorchFunction",
     "as_black_box",
     "as_torch",
     "transformer_as_torch",

@@ -13,6 +13,7 @@ __all__ = [
     "FlatImagesWarning",
     "GradientMaskingWarning",
     "ImageShapeError",
+    "IntegerFeatureWarning",
     "JitterWarning",
     "MemoryBudgetError",
     "NotDifferentiableError",
@@ -80,6 +81,10 @@ class RobustnessWarning(UserWarning):
 
 class BudgetUnitWarning(RobustnessWarning):
     """The budget and the range of X look as if they had different units."""
+
+
+class IntegerFeatureWarning(RobustnessWarning):
+    """Budgets per feature move columns of integers to fractions."""
 
 
 class GradientMaskingWarning(RobustnessWarning):

@@ -8,20 +8,30 @@ or projects by itself.
 import math
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
-from numbers import Real
+from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 import torch
 
-from robustfit._utils.projections import onto_hyperplane_in_box, onto_l1_ball_in_box
-from robustfit._utils.sample_random import (
-    SampleGenerator,
-    sample_normal,
-    sample_uniform,
+from robustfit._utils.budget_reading import read_budget, read_clip_range
+from robustfit._utils.directions import l2_direction, l2_length, sparse_sign
+from robustfit._utils.feature_values import (
+    check_feature_count,
+    feature_array,
+    integer_columns,
+    on_features,
 )
+from robustfit._utils.projections import onto_hyperplane_in_box, onto_l1_ball_in_box
+from robustfit._utils.range_messages import describe_excess, describe_integers
+from robustfit._utils.sample_random import normal_like, uniform_like
 from robustfit._utils.torch_bridge import per_sample
-from robustfit.exceptions import AttackBudgetError, BudgetUnitWarning, PixelRangeError
+from robustfit.exceptions import (
+    AttackBudgetError,
+    BudgetUnitWarning,
+    IntegerFeatureWarning,
+    PixelRangeError,
+)
 
 __all__ = ["ThreatModel"]
 
@@ -47,12 +57,19 @@ class ThreatModel:
     ----------
     norm : {"linf", "l2", "l1"}, default="linf"
         Norm of the perturbation, taken over all features of a sample.
-    eps : float, default=8/255
+    eps : float or array-like, default=8/255
         Radius of the ball, in the units of the input (with pixels in [0, 1],
-        ``8/255`` is the field's usual linf budget for CIFAR-10). ``eps >= 0``.
-    clip_range : tuple of (float, float) or None, default=(0.0, 1.0)
-        Smallest and largest valid value of an input. ``None`` means unbounded inputs.
-        A list or an array of two numbers becomes a tuple.
+        ``8/255`` is the field's usual linf budget for CIFAR-10). ``eps >= 0``. One for
+        each feature, of shape (n_features,) or of a sample, is kept as ``scale`` times
+        the largest of them; 0 is for features that the adversary cannot touch.
+    clip_range : tuple of (low, high) or None, default=(0.0, 1.0)
+        Smallest and largest valid value of an input: two numbers, or arrays of one for
+        each feature, which may be infinite. ``None`` means unbounded inputs. Lists and
+        arrays become tuples.
+    scale : array-like or None, default=None
+        Unit of the budget, one for each feature, >= 0: with ``eps=0.5`` and the
+        standard deviations of the columns as ``scale``, each may move by half of its
+        own. None is one for all.
 
     Raises
     ------
@@ -67,6 +84,10 @@ class ThreatModel:
     clips to the range; as the centre lies in the range, clipping only shortens it. The
     l1 projection is the exact one onto ball and range together (Croce & Hein, 2021).
 
+    With a ``scale`` the ball is that of ``norm`` after each perturbation was divided by
+    the scale of its feature: a box, an ellipsoid, or a cross-polytope with unequal
+    axes. Lengths, distances and step sizes are measured there, in units of the scale.
+
     Examples
     --------
     >>> import torch
@@ -75,27 +96,54 @@ class ThreatModel:
     >>> x = torch.tensor([[0.0, 0.5]])
     >>> threat_model.project(x + torch.tensor([[-0.3, 0.3]]), x)
     tensor([[0.0000, 0.6000]])
+
+    The second feature may move by 0.2, the third not at all:
+
+    >>> ThreatModel(eps=[0.1, 0.2, 0.0], clip_range=None).corners(torch.zeros(1, 3))[1]
+    tensor([[0.1000, 0.2000, 0.0000]])
     """
 
     norm: str = "linf"
-    eps: float = 8 / 255
-    clip_range: tuple[float, float] | None = (0.0, 1.0)
+    eps: Any = 8 / 255
+    clip_range: tuple[Any, Any] | None = (0.0, 1.0)
+    scale: Any = None
 
     def __post_init__(self):
         if self.norm not in NORMS:
             raise ValueError(f"norm is {self.norm!r}; expected one of {NORMS}.")
-        if isinstance(self.eps, bool) or not isinstance(self.eps, Real):
+        eps, scale = read_budget(self.eps, self.scale)
+        clip_range = read_clip_range(self.clip_range)
+        for name, value in (("eps", eps), ("scale", scale), ("clip_range", clip_range)):
+            object.__setattr__(self, name, value)
+
+    def __repr__(self):
+        shown = (f.name for f in fields(self) if f.name != "scale" or self.scale)
+        return f"ThreatModel({', '.join(f'{n}={getattr(self, n)!r}' for n in shown)})"
+
+    @property
+    def budget(self) -> Any:
+        """``eps`` of all features as one float, or of each as an array."""
+        return self.eps if self.scale is None else self.eps * feature_array(self.scale)
+
+    @property
+    def is_per_feature(self) -> bool:
+        """Whether features have budgets or ranges of their own."""
+        bounds = self.clip_range or ()
+        return self.scale is not None or any(isinstance(b, tuple) for b in bounds)
+
+    def refuse_per_feature(self, who: str, advice: str) -> None:
+        """Raise where ``who`` (a name) takes one budget and one range for all only.
+
+        Raises
+        ------
+        ValueError
+            Ending in ``advice``, what to do instead.
+        """
+        if self.is_per_feature:
             raise ValueError(
-                f"eps is {self.eps!r}; expected one number >= 0 in the units of X "
-                "(for pixels in [0, 1], for example 8/255)."
+                f"eps or clip_range is given per feature; {who} takes one eps and one "
+                f"(low, high) for all features. {advice}"
             )
-        if not (math.isfinite(self.eps) and self.eps >= 0):
-            raise ValueError(f"eps is {self.eps!r}; expected a finite number >= 0.")
-        if isinstance(self.clip_range, list | np.ndarray):
-            pair = tuple(np.asarray(self.clip_range).tolist())
-            object.__setattr__(self, "clip_range", pair)
-        if self.clip_range is not None:
-            _check_clip_range(self.clip_range)
 
     def project(self, x_adv, x):
         """Return the point of the ball around ``x``, in the range, next to ``x_adv``.
@@ -109,23 +157,69 @@ class ThreatModel:
         torch.Tensor of shape (n_samples, ...)
         """
         if self.norm == "linf":
-            x_adv = torch.minimum(torch.maximum(x_adv, x - self.eps), x + self.eps)
+            radius = self._radius(x)
+            x_adv = torch.minimum(torch.maximum(x_adv, x - radius), x + radius)
         elif self.norm == "l1":
-            delta = onto_l1_ball_in_box(
-                (x_adv - x).flatten(1), x.flatten(1), self.eps, self.bounds
-            )
-            x_adv = x + delta.reshape(x.shape)
+            delta = self.to_units(x_adv - x).flatten(1)
+            center, bounds = self.to_units(x).flatten(1), self._box(x)
+            delta = onto_l1_ball_in_box(delta, center, self.eps, bounds)
+            x_adv = x + self.from_units(delta.reshape(x.shape))
         else:
-            delta = x_adv - x
-            length = _l2(delta)
-            x_adv = x + delta * (self.eps / length.clamp_min(max(self.eps, 1e-12)))
+            delta = self.to_units(x_adv - x)
+            length = l2_length(delta)
+            delta = delta * (self.eps / length.clamp_min(max(self.eps, 1e-12)))
+            x_adv = x + self.from_units(delta)
         return self.clip(x_adv)
+
+    def to_units(self, moves):
+        """Return moves (n_samples, ...) in units of the scale; 0 of what cannot move.
+
+        Themselves without a scale.
+        """
+        if self.scale is None:
+            return moves
+        scale = on_features(self.scale, moves)
+        return torch.where(scale > 0, moves / torch.where(scale > 0, scale, 1.0), 0.0)
+
+    def from_units(self, moves):
+        """Return moves (n_samples, ...) that are in units of the scale in those of X.
+
+        It turns gradients with respect to X into those with respect to such units, too.
+        """
+        if self.scale is None:
+            return moves
+        scale = on_features(self.scale, moves)
+        return torch.where(scale > 0, moves * scale, 0.0)
+
+    def _radius(self, x):
+        """Return what each feature may move by: a number, or a tensor."""
+        if self.scale is None:
+            return self.eps
+        return on_features(self.scale, x) * self.eps
+
+    def _box(self, x):
+        """Return the bounds of flat samples like ``x``, in units of the scale."""
+        bounds = [on_features(bound, x) for bound in self.bounds]
+        if self.scale is not None:
+            bounds = [self.to_units(torch.zeros_like(x[:1]) + b)[0] for b in bounds]
+        return [b.flatten() if isinstance(b, torch.Tensor) else b for b in bounds]
+
+    def corners(self, x):
+        """Return the lowest and the highest point around ``x`` that linf can reach.
+
+        In any norm: each feature moved by all of its budget, as far as the range goes.
+        """
+        radius = self._radius(x)
+        return self.clip(x - radius), self.clip(x + radius)
 
     def clip(self, x):
         """Clip ``x`` to ``clip_range`` (a copy; ``x`` itself when unbounded)."""
         if self.clip_range is None:
             return x
-        return x.clamp(*self.clip_range)
+        low, high = (on_features(bound, x) for bound in self.clip_range)
+        if isinstance(low, torch.Tensor) or isinstance(high, torch.Tensor):
+            low, high = (torch.as_tensor(bound).to(x) for bound in (low, high))
+        return x.clamp(low, high)
 
     def random_start(self, x, generator=None):
         """Return a uniform random point of the ball around ``x``, in the range.
@@ -138,16 +232,24 @@ class ThreatModel:
             does not depend on the other samples of the batch.
         """
         if self.norm == "linf":
-            return self.clip(x + (2 * _uniform(x.shape, x, generator) - 1) * self.eps)
-        n_features = max(1, x[0].numel() if len(x) else 1)
-        direction = _normal(x.shape, x, generator)
-        radius = _uniform((len(x), 1), x, generator)[:, 0] ** (1 / n_features)
+            noise = 2 * uniform_like(x, generator) - 1
+            return self.clip(x + noise * self._radius(x))
+        n_features = max(1, self.n_touchable(x))
+        direction = normal_like(x, generator)
+        radius = uniform_like(x, generator, (len(x), 1))[:, 0] ** (1 / n_features)
         radius = per_sample(radius, x) * self.eps
         if self.norm == "l1":  # a Laplace vector has a uniform direction in l1
             direction = direction.sign() * -(
-                1 - _uniform(x.shape, x, generator)
+                1 - uniform_like(x, generator)
             ).log()  # fmt: skip
-        return self.clip(x + radius * direction / self._length(direction))
+        move = radius * direction / self._length(direction)
+        return self.clip(x + self.from_units(move))
+
+    def n_touchable(self, x):
+        """Return how many features of a sample the adversary can move."""
+        if self.scale is not None:
+            return int((feature_array(self.scale) > 0).sum())
+        return math.prod(x.shape[1:])
 
     def move_to_sphere(self, x, direction):
         """Return ``x`` moved by ``eps`` along ``direction``, in the range.
@@ -155,9 +257,34 @@ class ThreatModel:
         Parameters
         ----------
         x, direction : torch.Tensor of shape (n_samples, ...)
-            ``direction`` of any length.
+            ``direction`` of any length, in units of the scale: ones move each feature
+            by the same share of its budget.
         """
-        return self.project(x + self.eps * direction / self._length(direction), x)
+        move = self.from_units(self.eps * direction / self._length(direction))
+        return self.project(x + move, x)
+
+    def move_along(self, x, direction, length):
+        """Return ``x`` moved by ``length`` along ``direction``, in the range.
+
+        Parameters
+        ----------
+        x, direction : torch.Tensor of shape (n_samples, ...)
+            As for :meth:`move_to_sphere`.
+        length : torch.Tensor of shape (n_samples,)
+            Not bounded by ``eps``.
+        """
+        unit = direction / per_sample(self.unit_length(direction), x)
+        return self.clip(x + self.from_units(per_sample(length, x) * unit))
+
+    def unit_length(self, direction):
+        """Return the norm (n_samples,) of moves in units of the scale.
+
+        What moves features that the adversary cannot touch does not count.
+        """
+        if self.scale is not None:
+            can_move = on_features(self.scale, direction) > 0
+            direction = torch.where(can_move, direction, 0.0)
+        return self._norm(direction)
 
     def move_to_hyperplane(self, x, normal, offset):
         """Return the shortest move from ``x`` to ``normal @ z = offset`` in the range.
@@ -173,32 +300,59 @@ class ThreatModel:
         torch.Tensor of shape (n_samples, ...)
             The move, not the point. Its length is not bounded by ``eps``.
         """
+        if self.scale is not None:
+            # What cannot move is part of the offset, not of the plane in units.
+            still = on_features(self.scale, x) == 0
+            offset = offset - torch.where(still, normal * x, 0.0).flatten(1).sum(1)
         move = onto_hyperplane_in_box(
-            x.flatten(1), normal.flatten(1), offset, self.bounds, self.norm
-        )
-        return move.reshape(x.shape)
+            self.to_units(x).flatten(1), self.from_units(normal).flatten(1), offset,
+            self._box(x), self.norm,
+        )  # fmt: skip
+        return self.from_units(move.reshape(x.shape))
 
     @property
     def bounds(self):
-        """``clip_range`` as two numbers; infinite when inputs are unbounded."""
+        """``clip_range`` as (low, high); infinite when inputs are unbounded."""
         return (-math.inf, math.inf) if self.clip_range is None else self.clip_range
+
+    @property
+    def value_range(self):
+        """The two numbers that all features lie between, or None if there are none."""
+        low, high = (feature_array(bound) for bound in self.bounds)
+        ends = float(low.min()), float(high.max())
+        if not np.isfinite(ends).all():
+            return None
+        return ends if self.is_per_feature else self.clip_range
+
+    def diameter(self, x):
+        """Return how far apart two inputs like ``x`` (n_samples, ...) can be.
+
+        A tensor of one number, in units of the scale, over what the adversary can
+        touch; infinite where that has no range.
+        """
+        low, high = (on_features(bound, x) for bound in self.bounds)
+        span = torch.zeros_like(x[:1]) + (high - low)
+        return self.unit_length(self.to_units(span))
 
     def dual_length(self, gradient):
         """Return the dual norm of each gradient: the loss a unit step gains."""
         order = {"linf": 1, "l2": 2, "l1": math.inf}[self.norm]
+        gradient = self.from_units(gradient)
         return torch.linalg.vector_norm(gradient.flatten(1), order, dim=1)
 
-    def _length(self, delta):
-        length = self.distance(delta, torch.zeros_like(delta)).clamp_min(1e-12)
-        return per_sample(length, delta)
+    def _length(self, direction):
+        return per_sample(self.unit_length(direction).clamp_min(1e-12), direction)
 
     def steepest_direction(self, gradient):
         """Return the unit-norm direction along which ``gradient`` ascends fastest."""
+        gradient = self.from_units(gradient)
         if self.norm == "linf":
-            return gradient.sign()
-        if self.norm == "l1":
-            return _sparse_sign(gradient, _L1_STEP_SHARE)
-        return _l2_direction(gradient)
+            direction = gradient.sign()
+        elif self.norm == "l1":
+            direction = sparse_sign(gradient, _L1_STEP_SHARE)
+        else:
+            direction = l2_direction(gradient)
+        return self.from_units(direction)
 
     def ascent_step(self, x_adv, gradient, step_size):
         """Take one step of length ``step_size`` in the steepest direction.
@@ -248,11 +402,21 @@ class ThreatModel:
 
         What moves images that no budget holds, whatever ``norm`` is.
         """
-        return self.clip(x - step_size * _l2_direction(gradient))
+        return self.clip(x - step_size * l2_direction(gradient))
 
     def distance(self, x_adv, x):
-        """Return the norm of ``x_adv - x``, one number a sample, shape (n_samples,)."""
-        delta = (x_adv - x).reshape(len(x), -1)
+        """Return the norm of ``x_adv - x``, one number a sample, shape (n_samples,).
+
+        In units of the scale; infinite where a feature moved that cannot.
+        """
+        delta = x_adv - x
+        if self.scale is not None:
+            scale = on_features(self.scale, delta)
+            delta = torch.where(delta == 0, delta, delta / scale)
+        return self._norm(delta)
+
+    def _norm(self, delta):
+        delta = delta.reshape(len(delta), -1)
         if self.norm == "linf":
             return delta.abs().amax(1) if delta.shape[1] else delta.sum(1)
         if self.norm == "l1":
@@ -271,21 +435,42 @@ class ThreatModel:
             return
         if not torch.isfinite(x_adv).all():
             raise AttackBudgetError("The attack returned NaN or infinite inputs.")
-        slack = _ROUNDING * max(1.0, float(x.abs().max()), self.eps)
-        distance = float(self.distance(x_adv, x).max())
-        if distance > self.eps + slack:
+        distance, slack = self.distance(x_adv, x), self._slack(x)
+        limit = self.eps * (1 + _ROUNDING)
+        if isinstance(slack, torch.Tensor):
+            slack_of_move = torch.where(self._radius_of_each(x) > 0, slack, 0.0)
+            move = _shorten(x_adv - x, slack_of_move)
+            distance = self.distance(move, torch.zeros_like(x))
+        else:
+            limit = self.eps + slack
+        distance = float(distance.max())
+        if distance > limit:
             raise AttackBudgetError(
                 f"The attack returned a perturbation of {self.norm} norm "
-                f"{distance:.6g}; the budget is eps={self.eps:.6g}."
+                f"{distance:.6g}; the budget is eps={self.eps:.6g}"
+                f"{'' if self.scale is None else ', in units of scale'}."
             )
-        if self.clip_range is None:
-            return
-        low, high = self.clip_range
-        if float(x_adv.min()) < low - slack or float(x_adv.max()) > high + slack:
+        outside = (self.clip(x_adv) - x_adv).abs() > slack
+        if outside.any():
             raise AttackBudgetError(
                 f"The attack returned inputs in [{float(x_adv.min()):.6g}, "
                 f"{float(x_adv.max()):.6g}], outside clip_range={self.clip_range}."
             )
+
+    def _slack(self, x):
+        """Return what rounding may add: a number, or one for each feature."""
+        if not self.is_per_feature:
+            return _ROUNDING * max(1.0, float(x.abs().max()), self.eps)
+        return _ROUNDING * torch.maximum(x.abs().amax(0), self._radius_of_each(x))
+
+    def _radius_of_each(self, x):
+        return torch.zeros_like(x[0]) + self._radius(x)
+
+    def check_features(self, X):
+        """Raise a ValueError unless what is given per feature fits those of X."""
+        check_feature_count("eps (or scale)", self.scale, X)
+        for bound in self.bounds:
+            check_feature_count("clip_range", bound, X)
 
     def check_range(self, X):
         """Return the array or tensor X, which has to lie in ``clip_range``.
@@ -297,22 +482,24 @@ class ThreatModel:
         ------
         PixelRangeError
             If X leaves the range further.
+        ValueError
+            If what is given per feature is for other features.
         """
+        self.check_features(X)
         if self.clip_range is None or math.prod(X.shape) == 0:
             return X
-        low, high = self.clip_range
-        smallest, largest = float(X.min()), float(X.max())
-        if smallest >= low and largest <= high:
+        shape = tuple(X.shape[1:])
+        low, high = (feature_array(bound, shape) for bound in self.clip_range)
+        smallest, largest = _ends(X)
+        if (smallest >= low).all() and (largest <= high).all():
             return X
-        slack = _SCALING * max(abs(low), abs(high))
-        if smallest >= low - slack and largest <= high + slack:
+        ends = np.maximum(*(np.where(np.isfinite(b), abs(b), 0) for b in (low, high)))
+        excess = np.maximum(low - smallest, largest - high) - _SCALING * ends
+        if (excess <= 0).all():
             if isinstance(X, torch.Tensor):
                 return self.clip(X)
             return np.clip(X, low, high).astype(X.dtype, copy=False)
-        raise PixelRangeError(
-            f"X lies in [{smallest:g}, {largest:g}]; expected "
-            f"clip_range=({low:g}, {high:g}). {_range_advice(smallest, largest, high)}"
-        )
+        raise PixelRangeError(describe_excess(X, self.clip_range, excess))
 
     def warn_of_unit(self, X):
         """Warn where budget and range of the array X look as if of different units.
@@ -321,14 +508,13 @@ class ThreatModel:
         """
         if self.clip_range is None or self.eps == 0 or len(X) == 0:
             return
-        low, high = self.clip_range
+        low, high = self.value_range or (-math.inf, math.inf)
         width = high - low
-        n_features = 1 if self.norm == "linf" else math.prod(X.shape[1:])
-        root = 2 if self.norm == "l2" else 1
-        widest = width * n_features ** (1 / root)
-        if self.eps > widest:
+        if self.eps > float(self.diameter(torch.zeros(1, *X.shape[1:]))):
             advice = "can turn any X into any other; for pixels 0..1 divide it by 255"
-        elif width > _WIDE and self.eps < 0.99 * width / 255:
+        elif self.is_per_feature:
+            return
+        elif _WIDE < width < math.inf and self.eps < 0.99 * width / 255:
             advice = (
                 f"is less than one level of 255; you may mean {self.eps * width:.4g}"
             )
@@ -341,57 +527,28 @@ class ThreatModel:
             stacklevel=3,
         )
 
+    def warn_of_integers(self, X):
+        """Warn where a budget per feature moves columns of integers to fractions.
 
-def _check_clip_range(clip_range):
-    is_pair = isinstance(clip_range, tuple) and len(clip_range) == 2
-    if not is_pair or not all(isinstance(bound, Real) for bound in clip_range):
-        raise ValueError(f"clip_range is {clip_range!r}; expected (low, high) or None.")
-    if not clip_range[0] < clip_range[1]:
-        raise ValueError(f"clip_range is {clip_range!r}; expected low < high.")
-
-
-def _range_advice(smallest, largest, high):
-    if smallest >= 0 and 1 < largest <= 255 and high == 1:
-        scale = 16 if largest <= 16 else 255
-        return (
-            f"Divide by the largest possible value first, for example X / {scale} "
-            f"when pixels are 0..{scale}."
-        )
-    return "Rescale X, or pass the clip_range that holds (None for unbounded features)."
+        In flat rows X, where ``eps`` or ``scale`` was given per feature.
+        """
+        if self.scale is None or self.eps == 0 or X.ndim != 2 or len(X) == 0:
+            return
+        moved = integer_columns(X) & (feature_array(self.scale, X.shape[1:]) > 0)
+        if moved.any():
+            columns = np.flatnonzero(moved).tolist()
+            warnings.warn(
+                describe_integers(columns), IntegerFeatureWarning, stacklevel=3
+            )
 
 
-def _l2(delta):
-    """L2 norm of each sample, shaped to broadcast against it."""
-    norm = torch.linalg.vector_norm(delta.reshape(len(delta), -1), dim=1)
-    return per_sample(norm, delta)
+def _ends(X):
+    """Return the smallest and the largest value of each feature, as arrays."""
+    if isinstance(X, torch.Tensor):
+        return (end.double().cpu().numpy() for end in X.detach().aminmax(dim=0))
+    return X.min(axis=0), X.max(axis=0)
 
 
-def _l2_direction(gradient):
-    """Return each sample's gradient with l2 norm one, or zero where it vanishes."""
-    # Scaled by the largest entry first: squares of tiny gradients underflow.
-    axes = tuple(range(1, gradient.ndim))
-    largest = gradient.abs().amax(axes, keepdim=True) if axes else gradient.abs()
-    scaled = gradient / torch.where(largest > 0, largest, 1.0)
-    return scaled / _l2(scaled).clamp_min(1e-12)
-
-
-def _sparse_sign(gradient, share):
-    """Signs of each sample's largest entries, scaled to l1 norm one."""
-    flat = gradient.flatten(1)
-    n_kept = max(1, round(share * flat.shape[1]))
-    smallest = flat.abs().topk(n_kept, dim=1).values[:, -1:]
-    signs = torch.where(flat.abs() >= smallest, flat.sign(), 0.0)
-    signs = signs / signs.abs().sum(1, keepdim=True).clamp_min(1)
-    return signs.reshape(gradient.shape)
-
-
-def _uniform(shape, x, generator):
-    if isinstance(generator, SampleGenerator):
-        return sample_uniform(generator.keys(x), shape).to(x.dtype)
-    return torch.rand(shape, generator=generator, device=x.device, dtype=x.dtype)
-
-
-def _normal(shape, x, generator):
-    if isinstance(generator, SampleGenerator):
-        return sample_normal(generator.keys(x), shape).to(x.dtype)
-    return torch.randn(shape, generator=generator, device=x.device, dtype=x.dtype)
+def _shorten(delta, slack):
+    """Return moves shorter by ``slack`` in each feature, as far as 0."""
+    return delta.sign() * (delta.abs() - slack).clamp_min(0)

@@ -129,9 +129,9 @@ def norm_label(norm):
     return _NORMS.get(norm, norm)
 
 
-def budget_label(norm):
+def budget_label(norm, unit="units of X"):
     """Return the label of an axis of budgets in ``norm``, with its unit."""
-    return f"Budget eps ({norm_label(norm)}, in units of X)"
+    return f"Budget eps ({norm_label(norm)}, in {unit})"
 
 
 def tidy(ax, *, share=""):

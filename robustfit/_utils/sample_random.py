@@ -12,9 +12,11 @@ import torch
 
 __all__ = [
     "SampleGenerator",
+    "normal_like",
     "sample_keys",
     "sample_normal",
     "sample_uniform",
+    "uniform_like",
     "with_stream",
 ]
 
@@ -72,6 +74,24 @@ def sample_normal(keys, shape):
     radius = (-2 * (1 - sample_uniform(keys, shape)).log()).sqrt()
     angle = 2 * math.pi * sample_uniform(with_stream(keys, 0), shape)
     return radius * angle.cos()
+
+
+def uniform_like(x, generator, shape=None):
+    """Return uniform numbers in [0, 1), samples' own if the generator deals out keys.
+
+    Of the shape of ``x`` (n_samples, ...), or of ``shape`` with as many samples.
+    """
+    shape = x.shape if shape is None else shape
+    if isinstance(generator, SampleGenerator):
+        return sample_uniform(generator.keys(x), shape).to(x.dtype)
+    return torch.rand(shape, generator=generator, device=x.device, dtype=x.dtype)
+
+
+def normal_like(x, generator):
+    """Return standard normal numbers of the shape of ``x``, in the same way."""
+    if isinstance(generator, SampleGenerator):
+        return sample_normal(generator.keys(x), x.shape).to(x.dtype)
+    return torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
 
 
 def _mix(bits):

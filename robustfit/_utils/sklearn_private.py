@@ -9,6 +9,8 @@ __all__ = [
     "Interval",
     "StrOptions",
     "callback_context",
+    "column_numbers",
+    "power_scaler",
     "svm_gamma",
     "svm_support_rows",
     "voting_weights",
@@ -18,6 +20,16 @@ __all__ = [
 def callback_context(estimator, n_tasks):
     """Return the context of a fit of ``n_tasks`` for scikit-learn's callbacks."""
     return estimator._init_callback_context(max_subtasks=n_tasks)
+
+
+def column_numbers(column_transformer):
+    """Return a dict: the input columns of each part of a fitted ColumnTransformer."""
+    return column_transformer._transformer_to_input_indices
+
+
+def power_scaler(transformer):
+    """Return the StandardScaler behind a fitted PowerTransformer."""
+    return transformer._scaler
 
 
 def svm_gamma(estimator):

@@ -119,15 +119,14 @@ class SparsityControl(_Control):
 
     def __init__(self, threat_model, x, x_adv, gradient, value, n_steps):
         super().__init__(threat_model, x, x_adv, gradient, value, n_steps)
-        self._n_features = x[0].numel() if len(x) else 1
         self.step_size = torch.full_like(value, threat_model.eps)
-        self._n_changed = torch.full_like(value, float(self._n_features))
+        self._n_changed = torch.full_like(value, threat_model.n_touchable(x))
         self._n_moved = 0.2 * self._n_changed
         self._period = max(int(0.04 * n_steps), 1)
 
     def step(self):
         """Return the next point: a step along the largest gradient entries."""
-        flat = self.gradient.flatten(1)
+        flat = self.threat_model.from_units(self.gradient).flatten(1)
         ranked = flat.abs().sort(1, descending=True).values
         last = torch.minimum(
             self._n_moved.long(), torch.full_like(self._n_moved.long(), flat.shape[1])
@@ -136,6 +135,7 @@ class SparsityControl(_Control):
         signs = torch.where(flat.abs() >= smallest, flat.sign(), 0.0)
         signs = signs / signs.abs().sum(1, keepdim=True).clamp_min(1)
         move = per_sample(self.step_size, self.x) * signs.reshape(self.x.shape)
+        move = self.threat_model.from_units(move)
         return self.threat_model.project(self.x_adv + move, self.x)
 
     def update(self, x_adv, gradient, value):

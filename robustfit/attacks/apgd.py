@@ -1,5 +1,7 @@
 """Auto-PGD: projected gradient ascent that chooses its own step sizes."""
 
+from dataclasses import replace
+
 import torch
 
 from robustfit._utils.argument_checks import check_count
@@ -13,7 +15,6 @@ from robustfit.attacks.search import (
     keys_of_start,
     search_survivors,
 )
-from robustfit.threat_model import ThreatModel
 
 __all__ = ["APGD"]
 
@@ -133,9 +134,7 @@ class _Run:
             return
         n_left = self.attack.n_steps
         for scale, share in _L1_SCHEDULE:
-            wide = ThreatModel(
-                "l1", scale * self.threat_model.eps, self.threat_model.clip_range
-            )
+            wide = replace(self.threat_model, eps=scale * self.threat_model.eps)
             n_steps = n_left if scale == 1 else min(n_left, -int(-share * n_left // 1))
             start = wide.project(start, self.x[rows])
             start, left = self._ascend(

@@ -39,7 +39,8 @@ class AutoAttackReference(Ensemble):
     Raises
     ------
     ValueError
-        For an unknown version or attack.
+        For an unknown version or attack; when it runs, for a threat model with budgets
+        or ranges per feature, which the package does not know.
     ImportError
         When it runs, without the package.
 
@@ -86,6 +87,10 @@ class AutoAttackReference(Ensemble):
 
     def run(self, logits_fn, x, y, threat_model, generator=None):
         """Return what fools the model, and who survived which attack."""
+        threat_model.refuse_per_feature(
+            "autoattack-reference, the package pyautoattack,",
+            "Use attack='autoattack', which honours them.",
+        )
         _load_package()  # before any work
         seed = generator.initial_seed() if generator is not None else 0
         frame = _ImageFrame(x.detach(), threat_model)

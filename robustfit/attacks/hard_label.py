@@ -110,13 +110,9 @@ class _Rays:
     def points(self, length, signs=None):
         """Return the points at ``length`` along the rays, in the range."""
         signs = self.signs if signs is None else signs
-        unit = (
-            signs / self.threat_model.distance(signs, torch.zeros_like(signs))[:, None]
-        )
         length = torch.where(torch.isfinite(length), length, 0.0)
-        return self.threat_model.clip(
-            self.x + (length[:, None] * unit).reshape(self.x.shape)
-        )
+        direction = signs.reshape(self.x.shape)
+        return self.threat_model.move_along(self.x, direction, length)
 
     def flip(self, block, n_blocks):
         """Flip one of ``n_blocks`` runs of signs where that shortens the ray."""
@@ -146,12 +142,9 @@ class _Rays:
         self.length = torch.where(better, long, self.length)
 
     def _farthest(self):
-        low, high = self.threat_model.bounds
-        span = high - low
-        if span == float("inf"):
+        reach = self.threat_model.diameter(self.x)
+        if not torch.isfinite(reach).all():
             return torch.full_like(self.length, 100 * self.threat_model.eps)
-        corner = torch.full_like(self.x[:1], span)
-        reach = self.threat_model.distance(corner, torch.zeros_like(corner))
         return reach.expand(len(self.x)).clone()
 
     def _fooled(self, length, signs):

@@ -227,10 +227,7 @@ class _LinfSearch(_Search):
 
     def __init__(self, threat_model, x, randomness, n_queries):
         super().__init__(threat_model, x, randomness, n_queries)
-        step = 2 * threat_model.eps
-        self._ends = torch.stack(
-            [threat_model.project(x - step, x), threat_model.project(x + step, x)], 1
-        ).flatten(3)
+        self._ends = torch.stack(threat_model.corners(x), 1).flatten(3)
         sizes = [self._window_size(_share(query)) for query in range(n_queries)]
         size = torch.tensor(sizes)
         place = randomness.places(torch.tensor([self.height, self.width]) - size + 1)
@@ -286,7 +283,10 @@ class _LinfSearch(_Search):
 
 
 class _PyramidSearch(_Search):
-    """Two-sided pyramids that take their mass from another window (Algorithm 3)."""
+    """Two-sided pyramids that take their mass from another window (Algorithm 3).
+
+    Perturbations are in units of the threat model's scale.
+    """
 
     order, _power = 2, 2
 
@@ -300,7 +300,7 @@ class _PyramidSearch(_Search):
         return self.threat_model.move_to_sphere(self.x, delta)
 
     def propose(self, best, query, ahead):
-        delta = best - self.x
+        delta = self.threat_model.to_units(best - self.x)
         share = _share(int(query[0]))  # without looking ahead all are at one query
         target = self._place(*self._window_size(share, smallest=3))
         height, width = delta[target].shape[2:]
@@ -322,7 +322,7 @@ class _PyramidSearch(_Search):
         """Return what a window may hold: both windows' mass and what is unused."""
         both = torch.zeros_like(delta)
         both[target], both[source] = delta[target], delta[source]
-        used = self.threat_model.distance(delta, torch.zeros_like(delta))
+        used = self.threat_model.unit_length(delta)
         left = self.threat_model.eps**self.order - used**self.order
         left = left.clamp_min(0)[:, None, None, None] / self.channels
         return (self._size(both) ** self.order + left) ** (1 / self.order)

@@ -47,9 +47,9 @@ def attack_estimator(
     y: ArrayLike,
     *,
     attack: str | Callable = "pgd",
-    eps: float = 8 / 255,
+    eps: float | ArrayLike = 8 / 255,
     norm: str = "linf",
-    clip_range: tuple[float, float] | None = (0.0, 1.0),
+    clip_range: tuple[ArrayLike, ArrayLike] | None = (0.0, 1.0),
     n_steps: int = 40,
     step_size: float | None = None,
     n_restarts: int = 1,
@@ -76,11 +76,13 @@ def attack_estimator(
     attack : {attacks} or callable, default="pgd"
         A name, or an attack of :mod:`robustfit.attacks`, which is not written to.
         "autoattack-reference" runs the authors' package.
-    eps : float, default=8/255
-        Budget in the units of X, in ``norm``.
+    eps : float or array-like of shape (n_features,) or of a sample, default=8/255
+        Budget in the units of X, in ``norm``: of all features, or of each, 0 for those
+        that the adversary cannot touch. See :class:`robustfit.ThreatModel`.
     norm : {"linf", "l2", "l1"}, default="linf"
-    clip_range : tuple of (float, float) or None, default=(0.0, 1.0)
-        Valid values of X; None for unbounded features.
+    clip_range : tuple of (low, high) or None, default=(0.0, 1.0)
+        Valid values of X, two numbers or arrays of one for each feature (infinite where
+        there is no bound); None for unbounded features.
     n_steps, step_size, n_restarts, loss
         Of PGD, see :class:`robustfit.attacks.PGD`; ``loss`` also of FGSM and APGD.
     version : {"standard", "plus", "rand"} or sequence of str, default="standard"

@@ -35,6 +35,8 @@ class SecurityCurve:
         Length of the shortest perturbation found for each sample; 0 for samples that
         are wrong already, infinite where none was found.
     norm : str
+    unit : str, default="units of X"
+        Of budgets and distances; "units of scale" where features have their own.
 
     See Also
     --------
@@ -54,6 +56,7 @@ class SecurityCurve:
     accuracy: np.ndarray
     distances: np.ndarray
     norm: str = "linf"
+    unit: str = "units of X"
 
     @property
     def n_samples(self) -> int:
@@ -67,7 +70,7 @@ class SecurityCurve:
         return np.array([wilson_interval(n, self.n_samples) for n in n_right])
 
     @classmethod
-    def from_distances(cls, distances, *, eps, norm="linf"):
+    def from_distances(cls, distances, *, eps, norm="linf", unit="units of X"):
         """Return the curve of given minimal distances at the budgets ``eps``.
 
         Parameters
@@ -76,6 +79,7 @@ class SecurityCurve:
             See :func:`minimal_distances`.
         eps : array-like of shape (n_budgets,)
         norm : {"linf", "l2", "l1"}, default="linf"
+        unit : str, default="units of X"
 
         Returns
         -------
@@ -84,7 +88,7 @@ class SecurityCurve:
         distances = np.asarray(distances, dtype=float)
         eps = np.sort(np.asarray(eps, dtype=float))
         accuracy = np.array([(distances > budget).mean() for budget in eps])
-        return cls(eps, accuracy, distances, norm)
+        return cls(eps, accuracy, distances, norm, unit)
 
 
 def minimal_distances(
@@ -93,7 +97,8 @@ def minimal_distances(
     y: ArrayLike,
     *,
     norm: str = "linf",
-    clip_range: tuple[float, float] | None = (0.0, 1.0),
+    clip_range: tuple[ArrayLike, ArrayLike] | None = (0.0, 1.0),
+    scale: ArrayLike | None = None,
     n_steps: int = 100,
     n_targets: int = 9,
     batch_size: int = 128,
@@ -107,7 +112,11 @@ def minimal_distances(
     X : array-like of shape (n_samples, n_features) or (n_samples, C, H, W)
     y : array-like of shape (n_samples,)
     norm : {"linf", "l2", "l1"}, default="linf"
-    clip_range : tuple of (float, float) or None, default=(0.0, 1.0)
+    clip_range : tuple of (low, high) or None, default=(0.0, 1.0)
+        Numbers, or arrays of one for each feature.
+    scale : array-like of shape (n_features,) or of a sample, or None, default=None
+        What the distance is measured in, feature by feature, such as their standard
+        deviations; 0 for features that do not move. None is one for all.
     n_steps : int, default=100
         Steps of FAB, each target.
     n_targets : int, default=9
@@ -117,9 +126,9 @@ def minimal_distances(
     Returns
     -------
     ndarray of shape (n_samples,)
-        In the units of X: 0 where the estimator is wrong already (also for labels that
-        it was never trained on), infinite where no perturbation was found. Distances
-        found are upper bounds of the true ones.
+        In the units of X, or of ``scale``: 0 where the estimator is wrong already (also
+        for labels that it was never trained on), infinite where no perturbation was
+        found. Distances found are upper bounds of the true ones.
 
     Notes
     -----
@@ -137,14 +146,14 @@ def minimal_distances(
     >>> bool((distances < 0.5).all())
     True
     """
-    model = _admit(estimator, X, y, norm, clip_range, batch_size)
+    threat_model = ThreatModel(norm, 0.0, clip_range, scale)
+    model = _admit(estimator, X, y, threat_model, batch_size)
     return _minimal_distances(*model, n_steps=n_steps, n_targets=n_targets,
                               batch_size=batch_size)  # fmt: skip
 
 
-def _admit(estimator, X, y, norm, clip_range, batch_size):
+def _admit(estimator, X, y, threat_model, batch_size):
     """Return what a search needs: classifier, inputs, columns, threat model."""
-    threat_model = ThreatModel(norm, 0.0, clip_range)
     check_count("batch_size", batch_size)
     given, (X, y) = X, validate_data(X, y, threat_model)
     classifier, _, columns = admit(estimator, X, y, given=given, batch_size=batch_size)
@@ -213,7 +222,8 @@ def security_curve(
     *,
     eps: ArrayLike | None = None,
     norm: str = "linf",
-    clip_range: tuple[float, float] | None = (0.0, 1.0),
+    clip_range: tuple[ArrayLike, ArrayLike] | None = (0.0, 1.0),
+    scale: ArrayLike | None = None,
     n_steps: int = 100,
     n_targets: int = 9,
     batch_size: int = 128,
@@ -228,10 +238,10 @@ def security_curve(
     X : array-like of shape (n_samples, n_features) or (n_samples, C, H, W)
     y : array-like of shape (n_samples,)
     eps : array-like of shape (n_budgets,) or None, default=None
-        Budgets in the units of X; None is 50 of them, from 0 to where all fall.
+        Budgets in the units of X, or of ``scale``: the budget of a feature is eps times
+        its scale. None is 50 of them, from 0 to where all fall.
     norm : {"linf", "l2", "l1"}, default="linf"
-    clip_range : tuple of (float, float) or None, default=(0.0, 1.0)
-    n_steps, n_targets, batch_size
+    clip_range, scale, n_steps, n_targets, batch_size
         See :func:`minimal_distances`.
     confirm : bool, default=True
         Attack each sample once more with APGD just within the distance FAB found
@@ -257,7 +267,8 @@ def security_curve(
     >>> bool(curve.accuracy[0] >= curve.accuracy[1] >= curve.accuracy[2] == 0)
     True
     """
-    model = _admit(estimator, X, y, norm, clip_range, batch_size)
+    threat_model = ThreatModel(norm, 0.0, clip_range, scale)
+    model = _admit(estimator, X, y, threat_model, batch_size)
     distances = _minimal_distances(*model, n_steps=n_steps, n_targets=n_targets,
                                    batch_size=batch_size)  # fmt: skip
     if confirm:
@@ -266,7 +277,8 @@ def security_curve(
         finite = distances[np.isfinite(distances)]
         largest = float(finite.max()) if len(finite) else 1.0
         eps = np.linspace(0, 1.05 * largest or 1.0, 50)
-    return SecurityCurve.from_distances(distances, eps=eps, norm=norm)
+    unit = "units of X" if scale is None else "units of scale"
+    return SecurityCurve.from_distances(distances, eps=eps, norm=norm, unit=unit)
 
 
 def _confirm(classifier, X, columns, threat_model, *, distances, batch_size):

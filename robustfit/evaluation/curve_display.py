@@ -131,7 +131,10 @@ class SecurityCurveDisplay:
             self.curve.eps, low, high, step="post", color=self.line_.get_color(),
             alpha=0.15, linewidth=0,
         )  # fmt: skip
-        ax.set(xlabel=budget_label(self.curve.norm), ylabel="Robust accuracy")
+        ax.set(
+            xlabel=budget_label(self.curve.norm, self.curve.unit),
+            ylabel="Robust accuracy",
+        )
         tidy(ax, share="y")
         ax.set_xlim(left=0)
         add_legend(ax, top=1)

@@ -54,6 +54,7 @@ def validate_data(X, y, threat_model):
     check_consistent_length(X, y)
     X = threat_model.check_range(X)
     threat_model.warn_of_unit(X)
+    threat_model.warn_of_integers(X)
     return X, y
 
 

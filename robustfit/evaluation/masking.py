@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
+import numpy as np
 from numpy.typing import ArrayLike
 
 from robustfit._utils.argument_checks import check_count
@@ -114,9 +115,9 @@ def check_gradient_masking(
     X: ArrayLike,
     y: ArrayLike,
     *,
-    eps: float = 8 / 255,
+    eps: float | ArrayLike = 8 / 255,
     norm: str = "linf",
-    clip_range: tuple[float, float] | None = (0.0, 1.0),
+    clip_range: tuple[ArrayLike, ArrayLike] | None = (0.0, 1.0),
     surrogate: Any = None,
     baseline: Any = None,
     tolerance: float = 0.05,
@@ -137,11 +138,13 @@ def check_gradient_masking(
         fewer, larger differences between attacks are put down to chance.
     y : array-like of shape (n_samples,)
         True labels.
-    eps : float, default=8/255
-        Budget at which the model claims to be robust, > 0, in the units of X.
+    eps : float or array-like of shape (n_features,), default=8/255
+        Budget at which the model claims to be robust, > 0, in the units of X: of all
+        features or of each.
     norm : {"linf", "l2", "l1"}, default="linf"
-    clip_range : tuple of (float, float) or None, default=(0.0, 1.0)
-        Valid values of X; None for unbounded features.
+    clip_range : tuple of (low, high) or None, default=(0.0, 1.0)
+        Valid values of X, two numbers or arrays of one for each feature; None for
+        unbounded features.
     surrogate : fitted classifier or None, default=None
         For the black-box check; None trains a small one on the model's own answers.
     baseline : fitted classifier or None, default=None
@@ -195,7 +198,7 @@ def check_gradient_masking(
     >>> report.passed
     True
     """
-    if not eps > 0:
+    if not np.any(np.asarray(eps) > 0):
         raise ValueError(f"eps is {eps!r}; expected the budget of a claim, > 0.")
     check_count("n_steps", n_steps)
     check_count("n_queries", n_queries)

@@ -8,6 +8,7 @@ attacks meet the same samples, so the tests are exact ones for pairs.
 
 import math
 import warnings
+from dataclasses import replace
 from functools import cached_property
 from itertools import pairwise
 
@@ -55,8 +56,10 @@ class Evidence:
         self.estimator, self.X, self.y = estimator, X, y
         self.surrogate, self.baseline = surrogate, baseline
         self.tolerance, self.n_steps, self.n_queries = tolerance, n_steps, n_queries
-        self.shared, self.eps = shared, shared["eps"]
-        self.threat_model = ThreatModel(shared["norm"], self.eps, shared["clip_range"])
+        self.threat_model = ThreatModel(
+            shared["norm"], shared["eps"], shared["clip_range"]
+        )
+        self.shared, self.eps = shared, self.threat_model.budget
         self.x, self.labels = validate_data(X, y, self.threat_model)
 
     @cached_property
@@ -108,7 +111,7 @@ class Evidence:
 
     def pgd_variant(self, n_steps=None, **settings):
         """Return which samples stand PGD with other settings, and steps as long."""
-        step_size = 2.5 * self.eps / self.n_steps
+        step_size = self.threat_model.default_step(self.n_steps)
         n_steps = n_steps or self.n_steps
         return self.robust(PGD(n_steps, step_size, loss=_LOSS, **settings))
 
@@ -205,14 +208,16 @@ def fgsm_is_weaker(evidence):
 
 def unbounded_reaches_zero(evidence):
     """With the whole range as budget every sample can be turned wrong."""
-    threat_model = ThreatModel(evidence.shared["norm"], 1.0,
-                               evidence.shared["clip_range"])  # fmt: skip
-    X = np.asarray(evidence.X, dtype=np.float32)
-    low, high = threat_model.bounds
-    span = (high - low) if math.isfinite(high - low) else float(np.ptp(X)) or 1.0
-    corner = torch.full((1, X[0].size), float(span))
-    eps = float(threat_model.distance(corner, torch.zeros_like(corner))[0])
-    robust = evidence.robust(PGD(2 * evidence.n_steps, loss=_LOSS), eps=eps)
+    threat_model, x = evidence.threat_model, to_tensor(evidence.x[:1])
+    if threat_model.n_touchable(x) < x.numel():
+        return "some features cannot be touched", None
+    eps = float(threat_model.diameter(x))
+    if not math.isfinite(eps):
+        span = float(np.ptp(evidence.x)) or 1.0
+        corner = torch.full_like(x, span)
+        eps = float(threat_model.distance(corner, torch.zeros_like(x)))
+    budget = replace(threat_model, eps=eps).budget
+    robust = evidence.robust(PGD(2 * evidence.n_steps, loss=_LOSS), eps=budget)
     text = f"PGD at eps={eps:.3g}: {robust.mean():.1%}"
     return text, not is_above(robust.sum(), len(robust), evidence.tolerance)
 

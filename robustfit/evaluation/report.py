@@ -191,7 +191,7 @@ def _attack(estimator, X, y, attacks, threat_model, check_masking, shared):
     masking = None
     if check_masking and threat_model.eps > 0:
         masking = check_gradient_masking(
-            estimator, X, y, eps=threat_model.eps, norm=threat_model.norm,
+            estimator, X, y, eps=threat_model.budget, norm=threat_model.norm,
             clip_range=threat_model.clip_range, **shared,
         )  # fmt: skip
     warned = {(w.category.__name__, str(w.message)): w.message for w in caught}
@@ -212,9 +212,8 @@ def _pictures(estimator, X, y, finding, file_name, n_pictures, image_shape, batc
     rows, labels = find_worst_samples(estimator, result, y, n_pictures, batch_size)
     if not len(rows):
         return [heading, Paragraph("No sample fell.")]
-    low, high = finding.threat_model.bounds
-    if not np.isfinite([low, high]).all():
-        low, high = float(X.min()), float(X.max()) + 1e-12
+    ends = float(X.min()), float(X.max()) + 1e-12
+    low, high = finding.threat_model.value_range or ends
     png = draw_worst_samples(
         X[rows].reshape(-1, *shape), result.X_adv[rows].reshape(-1, *shape),
         y[rows], labels, (low, high),

@@ -83,9 +83,8 @@ def _origin_of(attack):
 def section(finding, attacks):
     """Return the blocks of one threat model: numbers, warnings, masking checks."""
     threat_model = finding.threat_model
-    budget = f"eps={threat_model.eps:.6g}, clip_range={threat_model.clip_range}"
     blocks = [
-        Heading(f"Threat model: {threat_model.norm}, {budget}"),
+        Heading(f"Threat model: {threat_model.norm}, {_describe(threat_model)}"),
         _accuracy_table(finding.results, attacks),
         Heading("Warnings", 3),
     ]
@@ -102,6 +101,22 @@ def section(finding, attacks):
         )
         blocks.append(Table(("verdict", "what should hold", "measured"), rows))
     return blocks
+
+
+def _describe(threat_model):
+    """Return budget and range in words: numbers, or how features differ in them."""
+    budgets = np.ravel(threat_model.budget)
+    text = f"eps={threat_model.eps:.6g}, clip_range={threat_model.clip_range}"
+    if threat_model.is_per_feature:
+        text = (
+            f"eps from {budgets.min():.6g} to {budgets.max():.6g} by feature "
+            f"({(budgets == 0).sum()} of {budgets.size} fixed)"
+            if threat_model.scale is not None
+            else f"eps={threat_model.eps:.6g}"
+        )
+        low, high = (np.asarray(bound) for bound in threat_model.bounds)
+        text += f", ranges by feature within [{low.min():.6g}, {high.max():.6g}]"
+    return text
 
 
 def _accuracy_table(results, attacks):

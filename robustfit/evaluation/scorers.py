@@ -32,7 +32,11 @@ class _AttackingScorer(BaseEstimator):
         measure = "robust_accuracy"
         if getattr(self, "labels", "true") == "predicted":
             measure = "robustness_wrt_predictions"
-        return f"{measure}_{attack}_{self.norm}_{self.eps:.4g}"
+        threat_model = ThreatModel(self.norm, self.eps)
+        budget = f"{self.norm}_{threat_model.eps:.4g}"
+        if threat_model.scale is not None:
+            budget += "_per_feature"
+        return f"{measure}_{attack}_{budget}"
 
 
 @with_attack_names
@@ -44,11 +48,12 @@ class RobustAccuracyScorer(_AttackingScorer):
     attack : {attacks} or callable, default="pgd"
         "pgd" is fast and only an upper bound of the robust accuracy; report
         "autoattack".
-    eps : float, default=8/255
-        Budget of the adversary in the units of X.
+    eps : float or array-like of shape (n_features,), default=8/255
+        Budget of the adversary in the units of X, of all features or of each.
     norm : {"linf", "l2", "l1"}, default="linf"
-    clip_range : tuple of (float, float) or None, default=(0.0, 1.0)
-        Valid values of X; None for unbounded features.
+    clip_range : tuple of (low, high) or None, default=(0.0, 1.0)
+        Valid values of X, two numbers or arrays of one for each feature; None for
+        unbounded features.
     n_steps : int, default=40
         Steps of PGD.
     step_size : float or None, default=None
@@ -143,10 +148,11 @@ class RobustnessReport(_AttackingScorer):
 
     Parameters
     ----------
-    eps : float, default=8/255
-        Budget of the adversary in the units of X.
+    eps : float or array-like of shape (n_features,), default=8/255
+        Budget of the adversary in the units of X, of all features or of each.
     norm : {"linf", "l2", "l1"}, default="linf"
-    clip_range : tuple of (float, float) or None, default=(0.0, 1.0)
+    clip_range : tuple of (low, high) or None, default=(0.0, 1.0)
+        Numbers, or arrays of one for each feature.
     n_steps : int, default=40
         Steps of PGD.
     step_size : float or None, default=None
@@ -269,8 +275,8 @@ class PredictionRobustnessReport(_AttackingScorer):
     Parameters
     ----------
     attack : {attacks} or callable, default="pgd"
-    eps : float, default=8/255
-        Budget of the adversary in the units of X.
+    eps : float or array-like of shape (n_features,), default=8/255
+        Budget of the adversary in the units of X, of all features or of each.
     norm : {"linf", "l2"}, default="linf"
     clip_range : tuple of (float, float) or None, default=(0.0, 1.0)
         None lets the attack leave the pixel range (table 7 of [1]_).

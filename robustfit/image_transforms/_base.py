@@ -48,6 +48,9 @@ class ImageTransform(
         self : estimator
         """
         threat_model = ThreatModel(clip_range=self.clip_range)
+        threat_model.refuse_per_feature(
+            type(self).__name__, "Pixels of an image have one range."
+        )
         self._validate_params()
         self._check_requirements()
         validate_images(self, X, threat_model)

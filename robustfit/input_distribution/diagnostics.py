@@ -190,13 +190,14 @@ def perturbable_volume(
     -3.0
     """
     threat_model = ThreatModel("linf", eps, clip_range)
-    if eps == 0:
+    if np.min(threat_model.budget) == 0:
         raise ValueError("eps is 0, whose box has no volume; expected a number > 0.")
     X = threat_model.check_range(as_numbers(X))
     volumes = np.empty(len(X))
     for rows in gen_batches(len(X), 1000):
         pixels = torch.tensor(X[rows], dtype=torch.float64).flatten(1)
-        sides = threat_model.clip(pixels + eps) - threat_model.clip(pixels - eps)
+        low, high = threat_model.corners(pixels)
+        sides = high - low
         volumes[rows] = sides.log2().sum(1).numpy()
     return float(volumes.mean()) if average else volumes
 
@@ -241,7 +242,9 @@ def pixel_histogram(
         raise PixelRangeError(
             "clip_range is None; expected (low, high), the range that is divided."
         )
-    X = ThreatModel(clip_range=clip_range).check_range(as_numbers(X))
+    threat_model = ThreatModel(clip_range=clip_range)
+    threat_model.refuse_per_feature("a histogram", "Take one column after another.")
+    X = threat_model.check_range(as_numbers(X))
     counts, edges = np.histogram(X, bins=bins, range=clip_range)
     return counts / X.size, edges
 

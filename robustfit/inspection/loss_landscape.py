@@ -91,6 +91,9 @@ def loss_around_input(
     check_count("n_points", n_points)
     check_count("batch_size", batch_size)
     threat_model = ThreatModel(norm, eps, clip_range)
+    threat_model.refuse_per_feature(
+        "the loss around an input", "Divide each column of X by its budget."
+    )
     given = np.asarray(plain_array(x, "x"))[None]
     X, label = validate_data(given, [y], threat_model)
     classifier, column = admit_known(estimator, X, label, batch_size=batch_size)

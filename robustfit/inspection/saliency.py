@@ -116,7 +116,7 @@ class SaliencyDisplay:
                 f"kind is {kind!r}; expected 'gradient' or 'perturbation'."
             )
         threat_model = ThreatModel(norm, eps, clip_range)
-        if kind == "perturbation" and eps == 0:
+        if kind == "perturbation" and threat_model.eps == 0:
             raise ValueError("eps is 0; a perturbation needs a budget, say 0.3.")
         if not isinstance(estimators, dict):
             estimators = {type(estimators).__name__: estimators}

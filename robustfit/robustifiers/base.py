@@ -35,8 +35,11 @@ class TrainingSetRewriter(
     A subclass has the parameters ``eps``, ``norm``, ``clip_range`` and ``image_shape``
     and implements ``_learn``, which sets ``X_robust_``, ``y_robust_`` and
     ``sample_indices_``; ``_changes_rows_or_labels`` tells, before any work, whether
-    the learned set can stand in for ``X`` row by row.
+    the learned set can stand in for ``X`` row by row. Budgets and ranges per feature
+    are for those whose ``_takes_per_feature`` is True.
     """
+
+    _takes_per_feature = False
 
     @with_callbacks
     def fit(self, X, y):
@@ -117,6 +120,13 @@ class TrainingSetRewriter(
     def _validate_parameters(self):
         """Check the parameters before any work; return the threat model."""
         threat_model = ThreatModel(self.norm, self.eps, self.clip_range)
+        if not self._takes_per_feature:
+            threat_model.refuse_per_feature(
+                type(self).__name__,
+                "Divide each column of X by its budget, so that eps=1 is that of all, "
+                "or use AdversarialDataset, AdversarialRelabeler, NoisyDataset or "
+                "AdversarialClassifier.",
+            )
         if self.norm not in ("linf", "l2"):
             raise ValueError(
                 f"norm is {self.norm!r}; robustifiers learn for 'linf' and 'l2'."
@@ -133,7 +143,7 @@ class TrainingSetRewriter(
             len(self.classes_),
             max_epochs=None,
             device=device,
-            value_range=self.clip_range,
+            value_range=ThreatModel(clip_range=self.clip_range).value_range,
             n_samples=n_samples,
         )
 

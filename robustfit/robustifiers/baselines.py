@@ -36,10 +36,11 @@ class AdversarialDataset(TrainingSetRewriter):
 
     Parameters
     ----------
-    eps : float, default=8/255
-        Radius of the perturbation, in the units of X.
+    eps : float or array-like of shape (n_features,), default=8/255
+        Radius of the perturbation, in the units of X, of all features or of each.
     norm : {"linf", "l2"}, default="linf"
-    clip_range : tuple of (float, float) or None, default=(0.0, 1.0)
+    clip_range : tuple of (low, high) or None, default=(0.0, 1.0)
+        Numbers, or arrays of one for each feature.
     image_shape : tuple of (C, H, W) or None, default=None
         Shape that flat rows came from.
     source : {"natural", "robust"}, default="natural"
@@ -81,6 +82,7 @@ class AdversarialDataset(TrainingSetRewriter):
     True
     """
 
+    _takes_per_feature = True
     _parameter_constraints: dict = {
         "source": [StrOptions({"natural", "robust"})],
         "estimator": [None, object],
@@ -157,15 +159,18 @@ class NoisyDataset(TrainingSetRewriter):
 
     Parameters
     ----------
-    eps : float, default=8/255
-        Budget of the adversary, in the units of X; the noise is scaled to it.
+    eps : float or array-like of shape (n_features,), default=8/255
+        Budget of the adversary, in the units of X, of all features or of each; the
+        noise is scaled to it.
     norm : {"linf", "l2"}, default="linf"
-    clip_range : tuple of (float, float) or None, default=(0.0, 1.0)
+    clip_range : tuple of (low, high) or None, default=(0.0, 1.0)
+        Numbers, or arrays of one for each feature.
     image_shape : tuple of (C, H, W) or None, default=None
     kind : {"gaussian", "sign"}, default="gaussian"
         White Gaussian noise, or random signs.
     scale : float or None, default=None
-        Standard deviation in the units of X. None is ``2.5 * eps`` (gaussian) or
+        Standard deviation in the units of X; with ``eps`` per feature, of the one with
+        the largest (the others' are in proportion). None is ``2.5 * eps`` (gaussian) or
         ``2 * eps`` (sign) for linf; for l2, those times ``sqrt(8 / n_features)``.
     random_state : int, RandomState instance or None, default=None
 
@@ -188,6 +193,7 @@ class NoisyDataset(TrainingSetRewriter):
     (1797, 64)
     """
 
+    _takes_per_feature = True
     _parameter_constraints: dict = {
         "kind": [StrOptions({"gaussian", "sign"})],
         "scale": [None, Interval(Real, 0, None, closed="left")],
@@ -219,13 +225,16 @@ class NoisyDataset(TrainingSetRewriter):
         noise = torch.randn(x.shape, generator=generator)
         if self.kind == "sign":
             noise = noise.sign()
-        x = threat_model.clip(x + self._scale(X) * noise)
+        scale = self._scale(X, threat_model)
+        x = threat_model.clip(x + threat_model.from_units(scale * noise))
         self.X_robust_ = to_array(x)
         self.y_robust_ = self.classes_[y]
         self.sample_indices_ = np.arange(len(X))
 
-    def _scale(self, X):
+    def _scale(self, X, threat_model):
         if self.scale is not None:
             return self.scale
-        scale = (2.5 if self.kind == "gaussian" else 2.0) * self.eps
-        return scale * (math.sqrt(8 / X[0].size) if self.norm == "l2" else 1.0)
+        scale = (2.5 if self.kind == "gaussian" else 2.0) * threat_model.eps
+        if self.norm != "l2":
+            return scale
+        return scale * math.sqrt(8 / max(1, threat_model.n_touchable(X)))

@@ -63,7 +63,7 @@ class ChunkedRewriter(TrainingSetRewriter):
                 image_shape,
                 len(self.classes_),
                 device=device,
-                value_range=self.clip_range,
+                value_range=threat_model.value_range,
             )
         return spare_lone_rows(clone(self.estimator))
 

@@ -1,11 +1,18 @@
 """A robustifier and a classifier as one estimator, or as a sampler."""
 
+from inspect import Parameter, signature
 from typing import Any
 
 import numpy as np
 import skorch
+from sklearn import get_config
 from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clone
 from sklearn.callback import CallbackSupportMixin, with_callbacks
+from sklearn.utils.metadata_routing import (
+    MetadataRouter,
+    MethodMapping,
+    process_routing,
+)
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
@@ -24,6 +31,21 @@ def _classifier_has(method):
         return hasattr(fitted, method)
 
     return check
+
+
+def _check_takes(classifier, fit_params):
+    """Raise for parameters of ``fit`` that a classifier does not have."""
+    known = signature(classifier.fit).parameters
+    takes_all = any(p.kind is Parameter.VAR_KEYWORD for p in known.values())
+    unknown = set() if takes_all else set(fit_params) - set(known)
+    if isinstance(classifier, skorch.NeuralNet):  # whose module would get them
+        unknown = set(fit_params)
+    if unknown:
+        raise TypeError(
+            f"fit was given {', '.join(sorted(unknown))}, which "
+            f"{type(classifier).__name__} does not take. Use a classifier whose fit "
+            "does, or leave it out."
+        )
 
 
 def _takes_soft_labels(classifier):
@@ -93,38 +115,83 @@ class RobustifiedClassifier(
         self.random_state = random_state
 
     @with_callbacks
-    def fit(self, X, y):
+    def fit(self, X, y, **fit_params):
         """Learn the robust set from ``X`` and ``y`` and train the classifier on it.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features) or (n_samples, C, H, W)
         y : array-like of shape (n_samples,)
+        **fit_params
+            Passed to ``classifier.fit``, such as ``sample_weight``. What has an entry
+            for each row of ``X`` follows the learned rows to those they started from.
+            With scikit-learn's metadata routing, what the classifier and the
+            robustifier request.
 
         Returns
         -------
         self : RobustifiedClassifier
+
+        Raises
+        ------
+        TypeError
+            For parameters that the classifier does not take, before any work.
         """
         self._check_fine_tune()
+        routed = self._route(fit_params)
         context = callback_context(self, n_tasks=2)
         context.call_on_fit_task_begin(estimator=self, X=X, y=y)
-        self._learn_set(X, y, context.subcontext(task_name="learn-set"))
-        self._train(X, y, context.subcontext(task_name="train-classifier"))
+        learning = context.subcontext(task_name="learn-set")
+        self._learn_set(X, y, learning, routed["robustifier"])
+        given = self._follow_rows(routed["classifier"], len(X))
+        self._train(X, y, context.subcontext(task_name="train-classifier"), given)
         context.call_on_fit_task_end(estimator=self, X=X, y=y)
         return self
 
-    def _learn_set(self, X, y, context):
+    def get_metadata_routing(self):
+        """Return who is given what, for scikit-learn's metadata routing.
+
+        Returns
+        -------
+        sklearn.utils.metadata_routing.MetadataRouter
+        """
+        fit = MethodMapping().add(caller="fit", callee="fit")
+        router = MetadataRouter(owner=self).add_self_request(self)
+        for name in ("robustifier", "classifier"):
+            router.add(**{name: getattr(self, name)}, method_mapping=fit)
+        return router
+
+    def _route(self, fit_params):
+        """Return the parameters of each part's ``fit``, checked."""
+        routed = {"robustifier": {}, "classifier": fit_params}
+        if get_config()["enable_metadata_routing"]:
+            requested = process_routing(self, "fit", **fit_params)
+            routed = {name: requested[name]["fit"] for name in routed}
+        _check_takes(self.classifier, routed["classifier"])
+        return routed
+
+    def _follow_rows(self, fit_params, n_samples):
+        """Return parameters of rows of X as those of the learned rows."""
+        rows = self.robustifier_.sample_indices_
+        return {
+            name: np.asarray(value)[rows]
+            if np.ndim(value) and len(value) == n_samples
+            else value
+            for name, value in fit_params.items()
+        }
+
+    def _learn_set(self, X, y, context, fit_params):
         self.robustifier_ = self._prepare_robustifier()
         with context.propagate_callback_context(self.robustifier_):
             context.call_on_fit_task_begin(estimator=self, X=X, y=y)
-            self.robustifier_.fit(X, y)
+            self.robustifier_.fit(X, y, **fit_params)
             context.call_on_fit_task_end(estimator=self, X=X, y=y)
         self.classes_ = self.robustifier_.classes_
         self.n_features_in_ = self.robustifier_.n_features_in_
         if hasattr(self.robustifier_, "feature_names_in_"):
             self.feature_names_in_ = self.robustifier_.feature_names_in_
 
-    def _train(self, X, y, context):
+    def _train(self, X, y, context, fit_params):
         X_robust, y_robust = self._learned_set()
         context.call_on_fit_task_begin(estimator=self, X=X_robust, y=y_robust)
         with seeded_torch(draw_seed(self.random_state)):
@@ -133,7 +200,7 @@ class RobustifiedClassifier(
                 self._start_from_theta_0(X, y)
                 self.classifier_.partial_fit(X_robust, y_robust)
             else:
-                self.classifier_.fit(X_robust, y_robust)
+                self.classifier_.fit(X_robust, y_robust, **fit_params)
         context.call_on_fit_task_end(estimator=self, X=X_robust, y=y_robust)
 
     def predict(self, X):

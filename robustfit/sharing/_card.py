@@ -14,6 +14,7 @@ from robustfit._utils.fit_progress import NOT_IN_RESULT
 from robustfit._version import __version__
 from robustfit.exceptions import DatasetFormatError
 from robustfit.sharing._checksums import array_checksum
+from robustfit.threat_model import ThreatModel
 
 __all__ = ["FORMAT_VERSION", "check_card", "describe_robustifier", "make_card"]
 
@@ -72,11 +73,9 @@ def describe_source(X, y):
 def describe_robustifier(robustifier):
     """Return method, parameters and threat model of a fitted robustifier."""
     parameters = robustifier.get_params(deep=False)
-    threat_model = {
-        name: _as_json(parameters[name])
-        for name in ("norm", "eps", "clip_range")
-        if name in parameters
-    }
+    names = [name for name in ("norm", "eps", "clip_range") if name in parameters]
+    given = ThreatModel(**{name: parameters[name] for name in names})
+    threat_model = {name: describe_threat_model(given)[name] for name in names}
     return {
         "method": type(robustifier).__name__,
         "parameters": {
@@ -86,6 +85,16 @@ def describe_robustifier(robustifier):
         },
         "threat_model": threat_model or None,
     }
+
+
+def describe_threat_model(threat_model):
+    """Return norm, budget and range; a list of numbers where features differ."""
+    described = {
+        "norm": threat_model.norm,
+        "eps": threat_model.budget,
+        "clip_range": threat_model.clip_range,
+    }
+    return {name: _as_json(value) for name, value in described.items()}
 
 
 def check_measurement(measurement):
@@ -152,6 +161,8 @@ def _as_json(value):
         return float(value) if math.isfinite(value) else repr(float(value))
     if isinstance(value, tuple | list):
         return [_as_json(v) for v in value]
+    if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
+        return _as_json(value.tolist())
     if isinstance(value, dict):
         return {str(k): _as_json(v) for k, v in value.items()}
     return " ".join(repr(value).split())

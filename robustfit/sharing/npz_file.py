@@ -16,7 +16,12 @@ from sklearn.utils.validation import check_array, check_consistent_length, colum
 
 from robustfit._utils.input_arrays import as_numbers
 from robustfit.exceptions import DatasetChecksumError, DatasetFormatError
-from robustfit.sharing._card import check_card, describe_robustifier, make_card
+from robustfit.sharing._card import (
+    check_card,
+    describe_robustifier,
+    describe_threat_model,
+    make_card,
+)
 from robustfit.sharing._checksums import array_checksum, card_checksum
 from robustfit.sharing.robust_dataset import RobustDataset
 from robustfit.threat_model import ThreatModel
@@ -235,12 +240,7 @@ def _find_robustifier(estimator):
 def _describe(threat_model):
     if not isinstance(threat_model, ThreatModel):
         raise ValueError(f"threat_model is {threat_model!r}; expected a ThreatModel.")
-    clip_range = threat_model.clip_range
-    return {
-        "norm": threat_model.norm,
-        "eps": float(threat_model.eps),
-        "clip_range": None if clip_range is None else [float(v) for v in clip_range],
-    }
+    return describe_threat_model(threat_model)
 
 
 def _check_set(X, y, classes):

@@ -148,7 +148,9 @@ linf eps=0.1)
         threat = self.card.get("threat_model") or {}
         made = [str(self.card.get("method") or "unknown method")]
         if "eps" in threat:
-            made.append(f"{threat.get('norm')} eps={threat['eps']:.4g}")
+            eps = threat["eps"]
+            budget = "eps per feature" if isinstance(eps, list) else f"eps={eps:.4g}"
+            made.append(f"{threat.get('norm')} {budget}")
         return (
             f"RobustDataset({len(self)} rows of shape {shape}, {len(self.classes)} "
             f"classes, {labels} labels; {', '.join(made)})"

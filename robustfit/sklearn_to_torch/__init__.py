@@ -4,6 +4,8 @@ Importing this package registers the forms of all estimators with ``as_torch``.
 """
 
 from robustfit.sklearn_to_torch import (  # noqa: F401
+    columns,
+    curves,
     ensembles,
     kernel_machines,
     linear_models,
@@ -15,5 +17,12 @@ from robustfit.sklearn_to_torch.torch_classifier import (
     as_torch,
     transformer_as_torch,
 )
+from robustfit.sklearn_to_torch.torch_function import TorchFunction
 
-__all__ = ["TorchClassifier", "as_black_box", "as_torch", "transformer_as_torch"]
+__all__ = [
+    "TorchClassifier",
+    "TorchFunction",
+    "as_black_box",
+    "as_torch",
+    "transformer_as_torch",
+]

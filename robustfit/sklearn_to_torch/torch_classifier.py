@@ -239,10 +239,10 @@ def as_torch(estimator: object) -> TorchClassifier:
         A skorch net (its logits, whatever the criterion); a linear classifier, LDA,
         ``MLPClassifier``, ``SVC``, ``GaussianNB``, ``KernelRidge`` on one-hot labels,
         soft ``VotingClassifier`` or sigmoid ``CalibratedClassifierCV``; a
-        ``RobustifiedClassifier``; a ``Pipeline`` whose earlier steps are robustifiers,
-        scalers, ``PCA`` or ``Normalizer``; a search CV (its ``best_estimator_``); a
-        ``FrozenEstimator`` around one of these; or a ``torch.nn.Module`` that returns
-        logits.
+        ``RobustifiedClassifier``; a ``Pipeline`` (of scikit-learn or imbalanced-learn)
+        whose earlier steps :func:`transformer_as_torch` takes; a search CV (its
+        ``best_estimator_``); a ``FrozenEstimator`` around one of these; or a
+        ``torch.nn.Module`` that returns logits.
 
     Returns
     -------
@@ -287,8 +287,12 @@ def transformer_as_torch(transformer: object) -> nn.Module | None:
     Parameters
     ----------
     transformer : fitted transformer
-        A robustifier or sampler (the identity), a transform of
-        :mod:`robustfit.image_transforms`, a scaler, ``PCA`` or ``Normalizer``.
+        A robustifier, a sampler of imbalanced-learn (the identity: they act in ``fit``
+        only), a transform of :mod:`robustfit.image_transforms`; a scaler,
+        ``PowerTransformer``, ``QuantileTransformer``, ``Normalizer`` or ``PCA``; a
+        ``FunctionTransformer`` of a :class:`TorchFunction` or of one of NumPy's
+        functions that torch has, such as ``np.log1p``; a ``ColumnTransformer``,
+        ``FeatureUnion`` or ``Pipeline`` of these.
 
     Returns
     -------
@@ -314,6 +318,8 @@ def transformer_as_torch(transformer: object) -> nn.Module | None:
     >>> transformer_as_torch(scaler)(torch.tensor([[3.0]]))
     tensor([[2.]])
     """
+    if hasattr(transformer, "fit_resample"):
+        return None  # a sampler acts on training data only
     raise NotDifferentiableError(
         f"{type(transformer).__name__} has no differentiable form in torch. Register "
         "one with robustfit.transformer_as_torch.register."
@@ -352,19 +358,37 @@ def _(estimator: BaseSearchCV):
 @as_torch.register
 def _(estimator: Pipeline):
     check_is_fitted(estimator)
+    parts = _transforms(estimator.steps[:-1])
+    name, step = estimator.steps[-1]
+    with _named_in_errors(name):
+        classifier = as_torch(step)
+    module = nn.Sequential(*parts, classifier.module).to(classifier.device)
+    return classifier.with_module(module)
+
+
+@transformer_as_torch.register
+def _(transformer: Pipeline):
+    check_is_fitted(transformer)
+    parts = _transforms(transformer.steps)
+    return nn.Sequential(*parts) if parts else None
+
+
+@transformer_as_torch.register
+def _(transformer: FrozenEstimator):
+    return transformer_as_torch(transformer.estimator)
+
+
+def _transforms(steps):
+    """Return the modules of a pipeline's steps but for those that change nothing."""
     parts = []
-    for name, step in estimator.steps[:-1]:
+    for name, step in steps:
         if step is None or step == "passthrough":
             continue
         with _named_in_errors(name):
             module = transformer_as_torch(step)
         if module is not None:
             parts.append(module)
-    name, step = estimator.steps[-1]
-    with _named_in_errors(name):
-        classifier = as_torch(step)
-    module = nn.Sequential(*parts, classifier.module).to(classifier.device)
-    return classifier.with_module(module)
+    return parts
 
 
 @contextmanager

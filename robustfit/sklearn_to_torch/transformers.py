@@ -1,4 +1,7 @@
-"""Differentiable forms of scikit-learn's scalers and projections."""
+"""Differentiable forms of scikit-learn's scalers and projections.
+
+Those that are no straight lines are in :mod:`robustfit.sklearn_to_torch.curves`.
+"""
 
 import numpy as np
 import torch
@@ -7,6 +10,7 @@ from sklearn.preprocessing import (
     MaxAbsScaler,
     MinMaxScaler,
     Normalizer,
+    RobustScaler,
     StandardScaler,
 )
 from sklearn.utils.validation import check_is_fitted
@@ -41,18 +45,32 @@ def _(transformer: StandardScaler):
 @transformer_as_torch.register
 def _(transformer: MinMaxScaler):
     check_is_fitted(transformer)
-    if transformer.clip:
-        raise NotDifferentiableError(
-            "MinMaxScaler(clip=True) has zero gradients outside the training range; "
-            "use clip=False."
-        )
+    _refuse_clipping(transformer)
     return _Affine(transformer.scale_, transformer.min_)
 
 
 @transformer_as_torch.register
 def _(transformer: MaxAbsScaler):
     check_is_fitted(transformer)
+    _refuse_clipping(transformer)
     return _Affine(1 / transformer.scale_, np.zeros_like(transformer.scale_))
+
+
+def _refuse_clipping(scaler):
+    if getattr(scaler, "clip", False):  # of MaxAbsScaler since scikit-learn 1.8
+        raise NotDifferentiableError(
+            f"{type(scaler).__name__}(clip=True) has zero gradients outside the "
+            "training range; use clip=False."
+        )
+
+
+@transformer_as_torch.register
+def _(transformer: RobustScaler):
+    check_is_fitted(transformer)
+    n_features = transformer.n_features_in_
+    scale = transformer.scale_ if transformer.with_scaling else np.ones(n_features)
+    center = transformer.center_ if transformer.with_centering else np.zeros(n_features)
+    return _Affine(1 / scale, -center / scale)
 
 
 class _Projection(nn.Module):

@@ -35,11 +35,13 @@ class AdversarialClassifier(CallbackSupportMixin, NetClassifier):
 
     Parameters
     ----------
-    eps : float, default=8/255
-        Budget of the adversary, in the units of X.
+    eps : float or array-like of shape (n_features,), default=8/255
+        Budget of the adversary, in the units of X: of all features or of each, 0 for
+        those that it cannot touch. Steps and increments are then those of the largest.
     norm : {"linf", "l2", "l1"}, default="linf"
-    clip_range : tuple of (float, float) or None, default=(0.0, 1.0)
-        Valid values of X; None for unbounded features.
+    clip_range : tuple of (low, high) or None, default=(0.0, 1.0)
+        Valid values of X, two numbers or arrays of one for each feature; None for
+        unbounded features.
     image_shape : tuple of (C, H, W) or None, default=None
         Shape that flat rows came from; the net then sees images.
     estimator : None, skorch net or torch.nn.Module class, default=None
@@ -117,7 +119,7 @@ class AdversarialClassifier(CallbackSupportMixin, NetClassifier):
         The fitted skorch net; its labels are 0..n_classes-1.
     classes_ : ndarray of shape (n_classes,)
     eps_ : float
-        Budget that the weights were trained at last.
+        Budget that the weights were trained at last, of the feature with the largest.
     history_ : list of dict
         One record an epoch: ``epoch``, ``stage``, ``eps``, ``train_loss`` (of the
         method, under attack), ``seconds`` and those of parts (``attack_seconds``,
@@ -246,8 +248,12 @@ class AdversarialClassifier(CallbackSupportMixin, NetClassifier):
         self.checkpoint = checkpoint
         self.verbose = verbose
 
+    # Not a named parameter of fit: scikit-learn's checks take that for repetitions of
+    # rows, bit by bit, which batches in random order cannot be.
+    __metadata_request__fit = {"sample_weight": None}
+
     @with_callbacks
-    def fit(self, X, y):
+    def fit(self, X, y, **fit_params):
         """Train adversarially on ``X`` and ``y``.
 
         Parameters
@@ -256,6 +262,11 @@ class AdversarialClassifier(CallbackSupportMixin, NetClassifier):
             Images in ``clip_range``, 4-D or flattened.
         y : array-like of shape (n_samples,)
             Class labels of any type; at least two classes.
+        **fit_params
+            ``sample_weight`` of shape (n_samples,), >= 0: each epoch draws as many rows
+            as there are, in proportion to their weights, with replacement. Equal
+            weights are none. With scikit-learn's metadata routing, request it with
+            ``set_fit_request(sample_weight=True)``.
 
         Returns
         -------
@@ -268,10 +279,11 @@ class AdversarialClassifier(CallbackSupportMixin, NetClassifier):
         """
         goes_on = self.warm_start and hasattr(self, "net_")
         X, y = self._validate(X, y, reset=not goes_on)
+        weights = self._validate_weights(fit_params, X)
         for eps in self.eps_stages or (self.eps,):
             ThreatModel(self.norm, eps, self.clip_range).warn_of_unit(X)
         stages = plan_stages(
-            self.eps,
+            self._threat_model().eps,
             eps_stages=self.eps_stages,
             eps_schedule=self.eps_schedule,
             n_epochs=self.n_epochs,
@@ -280,17 +292,18 @@ class AdversarialClassifier(CallbackSupportMixin, NetClassifier):
             eps_increment=self.eps_increment,
             trained_eps=self.eps_ if goes_on else None,
         )
-        checkpoint, saved, seed = self._open_fit(X, y, goes_on)
+        checkpoint, saved, seed = self._open_fit(X, y, goes_on, weights)
         if not goes_on:
             self._start_anew(seed)
         early_stopping = None
         if self.early_stopping:
-            X, y, early_stopping = hold_out(
-                X, y, self.validation_fraction, self.n_iter_no_change, self._seed
-            )
+            X, y, weights, early_stopping = hold_out(
+                X, y, weights, self.validation_fraction, self.n_iter_no_change,
+                self._seed,
+            )  # fmt: skip
         state = self._train(
             X, y, stages, checkpoint=checkpoint, saved=saved,
-            early_stopping=early_stopping,
+            early_stopping=early_stopping, weights=weights,
         )  # fmt: skip
         warn_if_collapsed(state, stages[-1].budgets[-1], len(self.classes_))
         return self
@@ -314,24 +327,40 @@ class AdversarialClassifier(CallbackSupportMixin, NetClassifier):
         X, y = self._validate(X, y, classes=classes, reset=not goes_on)
         if not goes_on:
             self._start_anew(draw_seed(self.random_state))
-        stage = Stage(self.eps, (self.eps,))
-        self._train(X, y, [stage], checkpoint=Checkpoint(None))
+        eps = self._threat_model().eps
+        self._train(X, y, [Stage(eps, (eps,))], checkpoint=Checkpoint(None))
         return self
 
     def _validate_parameters(self):
         """Check the parameters before any work."""
         self._validate_params()
-        for eps in (self.eps, *(self.eps_stages or ())):
-            ThreatModel(self.norm, eps, self.clip_range)
+        is_one = self._threat_model().scale is None
+        for eps in self.eps_stages or ():
+            stage = ThreatModel(self.norm, eps, self.clip_range)
+            if not is_one or stage.scale is not None:
+                raise ValueError(
+                    "eps_stages are budgets of all features, and eps or one of them is "
+                    "given per feature. Fit one after another with warm_start=True."
+                )
         if self.n_steps is None and self.step_size is None:
             raise ValueError("n_steps and step_size are both None; give one of them.")
 
-    def _open_fit(self, X, y, goes_on):
+    def _threat_model(self):
+        return ThreatModel(self.norm, self.eps, self.clip_range)
+
+    def _validate(self, X, y, **options):
+        X, y = super()._validate(X, y, **options)
+        self._threat_model().check_features(X)
+        return X, y
+
+    def _open_fit(self, X, y, goes_on, weights):
         """Open the checkpoint; a warm start's depends on the weights it starts from."""
         start = seed = None
         if goes_on:
             weights = self.net_.module_.state_dict()
             start, seed = {k: to_array(v) for k, v in weights.items()}, self._seed
+        if weights is not None:
+            start = start, weights
         return open_fit(self, X, y, not_in_key=("warm_start",), start=start, seed=seed)
 
     def _start_anew(self, seed):
@@ -361,6 +390,7 @@ class AdversarialClassifier(CallbackSupportMixin, NetClassifier):
             step_size=self.step_size,
             trades_beta=self.trades_beta,
             n_replays=self.n_replays,
+            scale=self._threat_model().scale,
             augment=self.augment,
         )
         n_epochs = sum(len(stage.budgets) for stage in stages)

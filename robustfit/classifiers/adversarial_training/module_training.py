@@ -6,13 +6,13 @@ cannot.
 """
 
 import math
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
 
 from robustfit._utils.training_batches import split_rows
 from robustfit.classifiers.adversarial_training.training_attacks import pgd_images
-from robustfit.threat_model import ThreatModel
 
 __all__ = ["train_adversarially", "training_attack"]
 
@@ -44,9 +44,7 @@ def train_adversarially(
     batches = split_rows(order, batch_size)
     for number, rows in enumerate(batches, 1):
         share = (epoch + number / len(batches)) / (WARM_UP * n_epochs)
-        risen = ThreatModel(
-            threat_model.norm, threat_model.eps * min(1, share), threat_model.clip_range
-        )
+        risen = replace(threat_model, eps=threat_model.eps * min(1, share))
         x_adv = training_attack(module, x[rows], y[rows], risen, generator)
         module.train()
         optimizer.zero_grad(set_to_none=True)

@@ -11,6 +11,7 @@ from torch import nn
 from robustfit._utils.training_batches import spare_lone_rows
 from robustfit.classifiers.adversarial_training.skorch_net import AdversarialNet
 from robustfit.nets import default_classifier
+from robustfit.threat_model import ThreatModel
 
 __all__ = ["build_net"]
 
@@ -51,7 +52,10 @@ def build_net(
         )
     elif estimator is None or _is_module_class(estimator):
         net = default_classifier(
-            image_shape, n_classes, device=device, value_range=clip_range
+            image_shape,
+            n_classes,
+            device=device,
+            value_range=ThreatModel(clip_range=clip_range).value_range,
         )
         settings = net.get_params(deep=False) | {"batch_size": batch_size}
         if estimator is not None:

@@ -2,7 +2,7 @@
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.validation import check_array, check_is_fitted
 
 from robustfit._utils.image_validation import validate_images
 from robustfit._utils.labels import check_class_count, validate_labels
@@ -62,6 +62,29 @@ class NetClassifier(ClassifierMixin, BaseEstimator):
             self.classes_ = np.unique(y if classes is None else classes)
             check_class_count(self.classes_)
         return X, self._encode(y)
+
+    def _validate_weights(self, fit_params, X):
+        """Return ``sample_weight`` as float64, None where it says nothing."""
+        unknown = sorted(set(fit_params) - {"sample_weight"})
+        if unknown:
+            raise TypeError(f"fit got {unknown[0]!r}; it takes sample_weight only.")
+        weights = fit_params.get("sample_weight")
+        if weights is None:
+            return None
+        weights = check_array(
+            weights, ensure_2d=False, dtype=np.float64, input_name="sample_weight"
+        )
+        if weights.shape != (len(X),):
+            raise ValueError(
+                f"sample_weight has shape {weights.shape}; expected ({len(X)},), a "
+                "weight for each row of X."
+            )
+        if weights.min() < 0 or not weights.any():
+            raise ValueError(
+                f"sample_weight sums to {weights.sum():g}, its smallest value is "
+                f"{weights.min():g}; expected numbers >= 0, not all of them 0."
+            )
+        return None if weights.min() == weights.max() else weights
 
     def _validate_images(self, X, *, reset):
         """Return X as float32 images of ``image_shape_``."""

@@ -37,10 +37,11 @@ class AdversarialNet(NeuralNetClassifier):
         Maps images to logits.
     *args : tuple
         As for ``skorch.NeuralNetClassifier``.
-    eps : float, default=8/255
-        Radius of the perturbation, in the units of X.
+    eps : float or array-like of shape (n_features,), default=8/255
+        Radius of the perturbation, in the units of X, of all features or of each.
     norm : {"linf", "l2", "l1"}, default="linf"
-    clip_range : tuple of (float, float) or None, default=(0.0, 1.0)
+    clip_range : tuple of (low, high) or None, default=(0.0, 1.0)
+        Numbers, or arrays of one for each feature.
     method : {"pgd", "trades", "fgsm", "free"}, default="pgd"
         See :class:`AdversarialClassifier`.
     n_steps : int or None, default=10
@@ -52,6 +53,8 @@ class AdversarialNet(NeuralNetClassifier):
         Weight of the divergence in the loss of "trades".
     n_replays : int, default=8
         Updates on each batch by "free".
+    scale : array-like of shape (n_features,) or None, default=None
+        Unit of ``eps`` for each feature, see :class:`robustfit.ThreatModel`.
     augment : callable or None, default=None
         Maps a batch of images (a tensor) to one of the same shape; applied before the
         attack. Draw random numbers from torch's global generator.
@@ -97,6 +100,7 @@ class AdversarialNet(NeuralNetClassifier):
         step_size=None,
         trades_beta=6.0,
         n_replays=8,
+        scale=None,
         augment=None,
         criterion=nn.CrossEntropyLoss,
         **kwargs,
@@ -111,6 +115,7 @@ class AdversarialNet(NeuralNetClassifier):
         self.step_size = step_size
         self.trades_beta = trades_beta
         self.n_replays = n_replays
+        self.scale = scale
         self.augment = augment
 
     def check_data(self, X, y):
@@ -119,7 +124,10 @@ class AdversarialNet(NeuralNetClassifier):
         if self.method not in METHODS:
             raise ValueError(f"method is {self.method!r}; expected one of {METHODS}.")
         if isinstance(X, np.ndarray | torch.Tensor):
-            ThreatModel(self.norm, self.eps, self.clip_range).check_range(X)
+            self._threat_model().check_range(X)
+
+    def _threat_model(self):
+        return ThreatModel(self.norm, self.eps, self.clip_range, self.scale)
 
     def perturb(self, x, y):
         """Return the adversarial images of one batch.
@@ -133,13 +141,13 @@ class AdversarialNet(NeuralNetClassifier):
         -------
         torch.Tensor of shape (n_samples, ...)
         """
-        threat_model = ThreatModel(self.norm, self.eps, self.clip_range)
-        if self.eps == 0:
+        threat_model = self._threat_model()
+        if threat_model.eps == 0:
             return x
         module = as_torch(self).module
         if self.method == "fgsm":
             return fast_gradient_images(module, x, y, threat_model, None)
-        n_steps, step_size = steps_of(self.eps, self.n_steps, self.step_size)
+        n_steps, step_size = steps_of(threat_model.eps, self.n_steps, self.step_size)
         steps = {"n_steps": n_steps, "step_size": step_size}
         if self.method == "trades":
             return trades_images(module, x, threat_model, None, **steps)
@@ -159,8 +167,7 @@ class AdversarialNet(NeuralNetClassifier):
         """Attack the batch once, then update on what came out."""
         x, y = self._unpack(batch)
         if self.augment is not None:
-            threat_model = ThreatModel(self.norm, self.eps, self.clip_range)
-            x = threat_model.clip(self.augment(x))
+            x = self._threat_model().clip(self.augment(x))
         if self.method == "free":
             return self._replay(x, y, **fit_params)
         start = self._now()
@@ -195,8 +202,7 @@ class AdversarialNet(NeuralNetClassifier):
     def _unpack(self, batch):
         """Return images and labels on the device; the range of data sets shows here."""
         x, y = (to_tensor(part, device=self.device) for part in batch)
-        threat_model = ThreatModel(self.norm, self.eps, self.clip_range)
-        return threat_model.check_range(x), y
+        return self._threat_model().check_range(x), y
 
     def _replay(self, x, y, **fit_params):
         """Update net and perturbation from one gradient, again and again.
@@ -204,7 +210,7 @@ class AdversarialNet(NeuralNetClassifier):
         "Adversarial training for free" (Shafahi et al., 2019, Algorithm 1): the
         perturbation of a batch is where that of the next one starts.
         """
-        threat_model = ThreatModel(self.norm, self.eps, self.clip_range)
+        threat_model = self._threat_model()
         start = self._now()
         x_adv = x
         if self._carried is not None and len(self._carried) >= len(x):
@@ -212,7 +218,8 @@ class AdversarialNet(NeuralNetClassifier):
         for _ in range(self.n_replays):
             x_adv = x_adv.detach().requires_grad_(True)
             step = super().train_step((x_adv, y), **fit_params)
-            x_adv = threat_model.ascent_step(x_adv.detach(), x_adv.grad, self.eps)
+            step_size, gradient = threat_model.eps, x_adv.grad
+            x_adv = threat_model.ascent_step(x_adv.detach(), gradient, step_size)
             x_adv = threat_model.project(x_adv, x)
         self._carried = (x_adv - x).detach()
         self._record_seconds(0.0, self._now() - start)

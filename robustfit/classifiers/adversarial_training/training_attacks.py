@@ -47,7 +47,7 @@ def trades_images(module, x, threat_model, generator, *, n_steps, step_size):
         noise = torch.randn(x.shape, generator=generator, device=x.device)
         return threat_model.climb(
             lambda points: input_gradient(logits_fn, points, log_p, divergence),
-            threat_model.project(x + TRADES_START * noise, x),
+            threat_model.project(x + threat_model.from_units(TRADES_START * noise), x),
             x,
             n_steps=n_steps,
             step_size=step_size,

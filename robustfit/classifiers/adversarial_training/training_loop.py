@@ -40,8 +40,10 @@ class EarlyStopping(NamedTuple):
     n_iter_no_change: int
 
 
-def hold_out(X, y, fraction, n_iter_no_change, seed):
+def hold_out(X, y, weights, fraction, n_iter_no_change, seed):
     """Return the training set less ``fraction`` of each class, and what it is for.
+
+    Images, labels and weights (or None) of the training set, and the rest.
 
     Raises
     ------
@@ -55,7 +57,8 @@ def hold_out(X, y, fraction, n_iter_no_change, seed):
             "validate on; give a larger fraction, or early_stopping=False."
         )
     early_stopping = EarlyStopping(X[held], y[held], n_iter_no_change)
-    return np.delete(X, held, axis=0), np.delete(y, held), early_stopping
+    weights = None if weights is None else np.delete(weights, held)
+    return np.delete(X, held, axis=0), np.delete(y, held), weights, early_stopping
 
 
 def warn_if_collapsed(state, eps, n_classes):
@@ -96,6 +99,8 @@ class TrainingLoop:
     n_trained : int
         Epochs that they were trained for before.
     early_stopping : EarlyStopping or None
+    weights : ndarray of shape (n_samples,) or None
+        What an epoch draws rows in proportion to; None takes each once.
     loss_jump : float
         In units of the logarithm of the number of classes.
 
@@ -120,10 +125,11 @@ class TrainingLoop:
         trained_eps=None,
         n_trained=0,
         early_stopping=None,
+        weights=None,
         loss_jump=0.25,
     ):
         self.net = net
-        self.X, self.y = X, y
+        self.X, self.y, self.weights = X, y, weights
         self.history = history
         self.seed = seed
         self.early_stopping = early_stopping
@@ -190,8 +196,14 @@ class TrainingLoop:
         """Train for one epoch at ``eps``; return what was measured."""
         n_epoch, number = self.n_epochs, self.state.stage
         self.net.set_params(eps=eps)
-        with seeded_torch(stage_generator(self.seed, n_epoch).initial_seed()):
-            self.net.fit_loop(self.X, self.y, epochs=1)
+        seed = stage_generator(self.seed, n_epoch).initial_seed()
+        X, y = self.X, self.y
+        if self.weights is not None:
+            share = self.weights / self.weights.sum()
+            rows = np.random.default_rng(seed).choice(len(X), len(X), p=share)
+            X, y = X[rows], y[rows]
+        with seeded_torch(seed):
+            self.net.fit_loop(X, y, epochs=1)
         record = {"epoch": n_epoch, "stage": number, "eps": eps, **self._losses()}
         if self.early_stopping is not None:
             record |= self._validate(stage.eps, n_epoch)
@@ -223,7 +235,7 @@ class TrainingLoop:
                 classifier,
                 to_tensor(self.early_stopping.X, classifier.device),
                 classifier.encode(self.early_stopping.y),
-                ThreatModel(net.norm, eps, net.clip_range),
+                ThreatModel(net.norm, eps, net.clip_range, net.scale),
                 losses=["margin"],
                 n_steps=n_steps,
                 batch_size=500,

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from robustfit.robustifiers.dataset_learning.disturbance import Disturbance
 
-__all__ = ["NATURAL", "Candidate", "choose", "ladder"]
+__all__ = ["NATURAL", "Candidate", "choose", "ladder", "mildest_of_the_best"]
 
 # Noise as a share of the range. The first is taken where nothing is compared.
 _NOISES = (0.2, 0.1, 0.35)
@@ -83,6 +83,32 @@ def ladder(image_shape):
     return tuple(map(Candidate, (noises[1], Disturbance(0, 1, 0.05), noises[0])))
 
 
+def mildest_of_the_best(candidates, measured, n_images, max_natural_loss):
+    """Return the disturbance to go on with, of a comparison on few rows.
+
+    Of those that are within one standard error of the most robust one, the one of the
+    highest natural accuracy (the one-standard-error rule of Breiman et al., 1984). The
+    natural set is not among them: it is compared again, on more rows.
+
+    Parameters
+    ----------
+    candidates, measured, n_images, max_natural_loss
+        As for :func:`choose`.
+
+    Returns
+    -------
+    Disturbance
+        That of the natural set where all others lose too much natural accuracy.
+    """
+    allowed = _allowed(candidates, measured, max_natural_loss)[1:]
+    if not allowed:
+        return candidates[0].disturbance
+    best = max(robust for _, _, robust in allowed)
+    least = best - _standard_error(best, n_images)
+    close = [a for a in allowed if a[2] >= least]
+    return max(close, key=lambda a: a[1])[0].disturbance
+
+
 def choose(candidates, measured, n_images, max_natural_loss):
     """Return the candidate to take.
 
@@ -107,12 +133,7 @@ def choose(candidates, measured, n_images, max_natural_loss):
     Candidate
         The first among equals.
     """
-    least = measured[0][0] - max_natural_loss - 1e-9
-    allowed = [
-        (candidate, *accuracies)
-        for candidate, accuracies in zip(candidates, measured, strict=True)
-        if accuracies[0] >= least
-    ]
+    allowed = _allowed(candidates, measured, max_natural_loss)
     best = allowed[0]
     for is_moved in (False, True):
         others = [a for a in allowed[1:] if (a[0].radius > 0) == is_moved]
@@ -120,6 +141,16 @@ def choose(candidates, measured, n_images, max_natural_loss):
         if challenger[2] > best[2] + _standard_error(best[2], n_images):
             best = challenger
     return best[0]
+
+
+def _allowed(candidates, measured, max_natural_loss):
+    """Return (candidate, natural, robust) of those that lose little; the first is."""
+    least = measured[0][0] - max_natural_loss - 1e-9
+    return [
+        (candidate, *accuracies)
+        for candidate, accuracies in zip(candidates, measured, strict=True)
+        if accuracies[0] >= least
+    ]
 
 
 def _standard_error(share, n_images):

@@ -8,6 +8,7 @@ from robustfit.robustifiers.dataset_learning.candidate import (
     NATURAL,
     Candidate,
     choose,
+    mildest_of_the_best,
 )
 from robustfit.robustifiers.dataset_learning.disturbance import Disturbance
 
@@ -100,14 +101,18 @@ class LearningState:
 
     def end_comparison(self, recipe):
         """Keep the best disturbance, and forget what it was compared with."""
-        self.disturbance = self.choose(recipe).disturbance
+        self.disturbance = self.best_disturbance(recipe)
         self.candidates, self.measured = [], []
 
     def best_disturbance(self, recipe):
         """Return the disturbance that won, or the best so far."""
         if self.disturbance is not None:
             return self.disturbance
-        return self.choose(recipe).disturbance
+        if not self.candidates:
+            return self.choose(recipe).disturbance
+        return mildest_of_the_best(
+            self.candidates, self.measured, self.n_measured_on, recipe.max_natural_loss
+        )
 
     def note_validation(self, score):
         """Remember the set if its ``score`` is the best so far."""

@@ -22,10 +22,12 @@ class AdversarialRelabeler(ChunkedRewriter):
 
     Parameters
     ----------
-    eps : float, default=8/255
-        Radius of the perturbation, in the units of X. The paper: l2, 0.5, CIFAR-10.
+    eps : float or array-like of shape (n_features,), default=8/255
+        Radius of the perturbation, in the units of X, of all features or of each. The
+        paper: l2, 0.5, CIFAR-10.
     norm : {"linf", "l2"}, default="linf"
-    clip_range : tuple of (float, float) or None, default=(0.0, 1.0)
+    clip_range : tuple of (low, high) or None, default=(0.0, 1.0)
+        Numbers, or arrays of one for each feature.
     image_shape : tuple of (C, H, W) or None, default=None
         Shape that flat rows came from.
     estimator : classifier or None, default=None
@@ -96,6 +98,7 @@ class AdversarialRelabeler(ChunkedRewriter):
     (array([1, 2, 3]), array([0, 1, 2]))
     """
 
+    _takes_per_feature = True
     _parameter_constraints: dict = {
         "estimator": [None, object],
         "target": [StrOptions({"random", "next"})],
@@ -148,7 +151,7 @@ class AdversarialRelabeler(ChunkedRewriter):
         self._fit_source(X, y, image_shape, threat_model, seed)
         target = self._choose_targets(y, seed)
         columns = self._logits_columns()[target]
-        step_size = self.step_size or self.eps / 5
+        step_size = self.step_size or threat_model.eps / 5
         attack = EveryStepPGD(self.n_steps, step_size, towards=True)
         self._rewrite_in_groups(
             lambda rows: self._run(attack, X[rows], columns[rows], threat_model, seed),

@@ -8,6 +8,7 @@ from robustfit.robustifiers.dataset_learning.candidate import (
     Candidate,
     choose,
     ladder,
+    mildest_of_the_best,
 )
 from robustfit.robustifiers.dataset_learning.disturbance import Disturbance
 
@@ -39,6 +40,22 @@ def test_the_natural_candidate_changes_nothing():
 )
 def test_the_most_robust_of_those_that_keep_natural_accuracy(measured, winner):
     assert choose([NATURAL, MILD, STRONG], measured, 1000, 0.1) == winner
+
+
+@pytest.mark.parametrize(
+    ("measured", "winner"),
+    [
+        # 1,000 images: one standard error of 0.3 is 0.0145
+        ([(0.9, 0.40), (0.88, 0.29), (0.85, 0.30)], MILD),  # within it: the milder
+        ([(0.9, 0.40), (0.88, 0.28), (0.85, 0.30)], STRONG),
+        ([(0.9, 0.20), (0.88, 0.28), (0.79, 0.50)], MILD),  # loses 11 points
+        ([(0.9, 0.20), (0.70, 0.28), (0.79, 0.50)], NATURAL),
+    ],
+)
+def test_disturbances_go_on_without_the_natural_set(measured, winner):
+    candidates = [NATURAL, MILD, STRONG]
+    best = mildest_of_the_best(candidates, measured, 1000, 0.1)
+    assert best == winner.disturbance
 
 
 @pytest.mark.parametrize(("robust", "winner"), [(0.31, MILD), (0.32, MOVED)])
