@@ -8,7 +8,7 @@ import torch
 from sklearn.datasets import load_digits
 
 from robustfit import RobustDatasetLearner
-from robustfit.nets import default_classifier
+from robustfit.nets import default, default_classifier
 
 
 @pytest.fixture(scope="session")
@@ -51,3 +51,15 @@ def fail_at():
             yield
 
     return failing
+
+
+@pytest.fixture(autouse=True, scope="session")
+def short_trainings():
+    """Train default nets for a tenth of the steps.
+
+    Most tests ask what comes, not how good it is; those that do pass a net of their
+    own.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(default, "FEWEST_STEPS", 60)
+        yield

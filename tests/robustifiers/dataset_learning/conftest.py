@@ -6,17 +6,9 @@ import skorch
 import torch
 from torch import nn
 
-from robustfit.nets import MLP, default
+from robustfit.nets import MLP
 from robustfit.robustifiers.dataset_learning.learning_problem import LearningProblem
 from robustfit.threat_model import ThreatModel
-
-
-@pytest.fixture(autouse=True)
-def short_trainings(monkeypatch):
-    """Train default nets for a tenth of the steps: most tests ask what comes, not how
-    good it is; those that do pass a net of their own.
-    """
-    monkeypatch.setattr(default, "FEWEST_STEPS", 60)
 
 
 def new_net():
