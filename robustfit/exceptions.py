@@ -22,6 +22,7 @@ __all__ = [
     "RewrittenRowsError",
     "RobustnessWarning",
     "SquareAttackWarning",
+    "UnreachedOptimumWarning",
     "ZeroGradientWarning",
 ]
 
@@ -56,6 +57,10 @@ class DatasetChecksumError(DatasetFormatError):
 
 class CollapsedTrainingWarning(UserWarning):
     """Training ended where it began: no net was better than guessing."""
+
+
+class UnreachedOptimumWarning(UserWarning):
+    """No set was found on which natural training ends at the robust weights."""
 
 
 class MemoryBudgetError(MemoryError):
