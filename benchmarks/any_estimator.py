@@ -4,10 +4,10 @@ r"""Training sets in front of scikit-learn's estimators: which set helps which.
 
 Embedded digits (1,397 rows to learn from), linf 0.1. Each cell (set x estimator x
 split) is a JSON file under ``benchmarks/results/any_estimator/``; a run that is stopped
-goes on where it was, and ``results.csv`` beside them holds the mean over the splits with
-the smallest and largest. Estimators with gradients are attacked by AutoAttack, the
-others by Square (2,000 queries): what survives *that* is an upper bound, and a loose one
-where scores are piecewise constant.
+goes on where it was, and ``results.csv`` beside them holds the mean over the splits
+with the smallest and largest. Estimators with gradients are attacked by AutoAttack, the
+others by Square (2,000 queries): what survives *that* is an upper bound, and a loose
+one where scores are piecewise constant.
 
 Sets: natural; noise (``NoisyDataset``); natural plus three noisy copies of it; learned
 (``RobustDatasetLearner``, flat rows, all defaults); pruned (``AdversarialPruner`` with
@@ -115,14 +115,13 @@ def measure(set_name, name, seed, n_test):
     start = time.perf_counter()
     if set_name == "convex":
         learner = ConvexDatasetLearner(EPS, estimator=estimator, random_state=seed)
-        X, y = learner.fit_transform(X, y), y
-        trained = learner.robust_estimator_
+        X = learner.fit_transform(X, y)
+        trained = attacked(learner.robust_estimator_, X_test, y_test)
         record |= {
             "weight_error": learner.weight_error_,
             "gradient_norm": learner.gradient_norm_,
             "distance_mean": learner.distance_mean_,
-            "adversarially_trained": 100
-            * attacked(trained, X_test, y_test).robust_accuracy,
+            "adversarially_trained": 100 * trained.robust_accuracy,
         }
     else:
         X, y = learned_set(set_name, seed, n_test)

@@ -105,7 +105,7 @@ class AdversarialPruner(TrainingSetRewriter):
         if len(np.unique(y[kept])) < 2:
             raise ValueError(
                 f"With eps={self.eps:.4g} ({self.norm}) the rows that are at least "
-                f"2 eps apart are all of the class {self.classes_[y[kept[0]]]!r}; "
+                f"2 eps apart are all of the class {self.classes_[y[kept[0]]]}; "
                 "expected two classes to be left. Use a smaller eps."
             )
         self.X_robust_, self.y_robust_ = X[kept], self.classes_[y[kept]]

@@ -41,7 +41,7 @@ class ConvexForm:
     Parameters
     ----------
     loss : OneAgainstRest or Multinomial
-    weights : ndarray of shape (n_samples,), float64
+    weights : ndarray of shape (n_samples,) or (n_samples, n_outputs), float64
     penalty : float
         > 0, which is what makes the minimum unique.
     has_intercept : bool
@@ -140,8 +140,12 @@ def convex_form(model, y, sample_weight=None):
     return _FORMS[type(model)](model, y, sample_weight)
 
 
-def _row_weights(model, y, sample_weight, balanced_by=None):
-    """Return each sample's weight times its class's."""
+def _row_weights(model, y, sample_weight, balanced_by=None, *, own_only=False):
+    """Return each sample's weight times its class's.
+
+    With ``own_only``, and more than two classes, a class's weight counts for the output
+    of that class alone, as in liblinear and SGDClassifier.
+    """
     weights = np.ones(len(y)) if sample_weight is None else sample_weight
     if model.class_weight is None:
         return weights
@@ -149,6 +153,9 @@ def _row_weights(model, y, sample_weight, balanced_by=None):
     of_class = compute_class_weight(
         model.class_weight, classes=classes, y=y, sample_weight=balanced_by
     )
+    if own_only and len(classes) > 2:
+        is_own = column[:, None] == np.arange(len(classes))
+        return weights[:, None] * np.where(is_own, of_class, 1.0)
     return weights * of_class[column]
 
 
@@ -164,7 +171,9 @@ def _of_logistic_regression(model, y, sample_weight):
 
 
 def _of_linear_svc(model, y, sample_weight):
-    weights = model.C * _row_weights(model, y, sample_weight, sample_weight)
+    weights = model.C * _row_weights(
+        model, y, sample_weight, sample_weight, own_only=True
+    )
     return ConvexForm(
         OneAgainstRest(squared_hinge), weights, 1.0, model.fit_intercept,
         model.intercept_scaling**-2,
@@ -181,7 +190,7 @@ def _of_ridge(model, y, sample_weight):
 
 def _of_sgd(model, y, sample_weight):
     loss = OneAgainstRest(_SGD_LOSSES[model.loss])
-    weights = _row_weights(model, y, sample_weight)
+    weights = _row_weights(model, y, sample_weight, own_only=True)
     # Its objective is a mean over the rows; here the losses are added up.
     return ConvexForm(loss, weights, len(y) * model.alpha, model.fit_intercept)
 

@@ -40,6 +40,8 @@ __all__ = ["ConvexDatasetLearner", "learn_convex_set"]
 _ROUND = 100
 # A round that leaves more than this of the gradient is the last one.
 _STUCK = 0.98
+# Outputs that differ by less from row to row say nothing.
+_CONSTANT = 1e-3
 
 
 @dataclass
@@ -120,6 +122,12 @@ class ConvexDatasetLearner(TrainingSetRewriter):
     n_iter_ : int
         Iterations taken by the search.
 
+    Raises
+    ------
+    ValueError
+        If ``is_convex(estimator)`` is false, or eps so large that the most robust
+        linear function is a constant.
+
     Warns
     -----
     UnreachedOptimumWarning
@@ -134,6 +142,9 @@ class ConvexDatasetLearner(TrainingSetRewriter):
     -----
     ``fit(X, y).transform(X)`` does not equal ``fit_transform(X, y)``: the latter
     returns the learned set, ``transform`` leaves its input as it is.
+
+    SGDClassifier stops where its noise lets it, which with its defaults is far from any
+    optimum; ``average=True`` and more regularisation bring it closer.
 
     Adversarial training is exact for two classes under linf, range included; for
     several it minimises the cross-entropy of the worst margins (softmax), or has an
@@ -358,6 +369,13 @@ def _check_weights(sample_weight, X):
 def _first_state(problem, x, threat_model):
     """Train the weights adversarially; the search begins at the natural set."""
     function = train_robust_weights(problem, x, threat_model)
+    outputs = function(x)
+    if float((outputs.amax(0) - outputs.amin(0)).max()) < _CONSTANT:
+        raise ValueError(
+            f"Under {threat_model} the most robust linear function of X is a constant, "
+            "which no set can teach. Use a smaller eps, less regularisation, or "
+            "features that say more about y."
+        )
     return _SearchState(function, x, gradient_length(problem, function, x))
 
 

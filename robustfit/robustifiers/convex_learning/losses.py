@@ -66,14 +66,14 @@ class OneAgainstRest:
         return 1 if n_classes == 2 else n_classes
 
     def natural(self, outputs, y):
-        """Return the loss of each sample, shape (n_samples,).
+        """Return the loss of each output, shape (n_samples, n_outputs).
 
         Parameters
         ----------
         outputs : torch.Tensor of shape (n_samples, n_outputs)
         y : torch.Tensor of shape (n_samples,), int64
         """
-        return self.of_margin(self.signs(outputs, y) * outputs).sum(1)
+        return self.of_margin(self.signs(outputs, y) * outputs)
 
     def worst(self, outputs, y, coefficients, reach):
         """Return the largest loss that an adversary of each output reaches.
@@ -94,7 +94,7 @@ class OneAgainstRest:
         margins = signs * outputs
         least = margins - torch.where(signs > 0, down, up)
         most = margins + torch.where(signs > 0, up, down)
-        return torch.maximum(self.of_margin(least), self.of_margin(most)).sum(1)
+        return torch.maximum(self.of_margin(least), self.of_margin(most))
 
     def signs(self, outputs, y):
         """Return the targets, -1.0 or 1.0, in the shape of the outputs."""
@@ -118,8 +118,8 @@ class Multinomial:
         return n_classes
 
     def natural(self, outputs, y):
-        """Return the loss of each sample, as :meth:`OneAgainstRest.natural`."""
-        return outputs.logsumexp(1) - outputs.gather(1, y[:, None])[:, 0]
+        """Return the loss of each sample, shape (n_samples, 1)."""
+        return outputs.logsumexp(1, keepdim=True) - outputs.gather(1, y[:, None])
 
     def worst(self, outputs, y, coefficients, reach):
         """Return the cross-entropy of the worst margins: a bound, convex as well.

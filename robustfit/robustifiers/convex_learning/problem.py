@@ -55,14 +55,15 @@ class ConvexProblem:
 
     @property
     def row_weights(self):
-        """The samples' weights, float64."""
-        return torch.as_tensor(self.form.weights, dtype=torch.float64)
+        """The losses' weights, a column or one for each output, float64."""
+        weights = torch.as_tensor(self.form.weights, dtype=torch.float64)
+        return weights.reshape(len(weights), -1)
 
     def total(self, losses, weights, intercepts):
-        """Return weighted losses (n_samples,) plus the penalty of the parameters."""
+        """Return the weighted losses' sum plus the penalty of the parameters."""
         penalty = self.form.penalty * weights.square().sum()
         penalty = penalty + self.form.intercept_penalty * intercepts.square().sum()
-        return self.row_weights @ losses + penalty / 2
+        return (self.row_weights * losses).sum() + penalty / 2
 
     def relative_gradient(self, function, x):
         """Return the natural objective's gradient at ``function``, as a vector.
@@ -82,7 +83,7 @@ class ConvexProblem:
         if not self.form.has_intercept:
             intercepts = torch.zeros_like(intercepts)
         outputs = (z @ weights.T + intercepts).requires_grad_()
-        loss = self.row_weights @ self.form.loss.natural(outputs, self.y)
+        loss = (self.row_weights * self.form.loss.natural(outputs, self.y)).sum()
         (residuals,) = torch.autograd.grad(loss, outputs, create_graph=True)
         parts = [residuals.T @ z + self.form.penalty * weights]
         if self.form.has_intercept:

@@ -74,6 +74,6 @@ def _minimize(objective, start):
 
     found = minimize(
         value_and_gradient, start.ravel(), jac=True, method="L-BFGS-B",
-        options={"maxiter": _MAX_ITER, "ftol": 1e-12, "gtol": 1e-8, "maxcor": 20},
+        options={"maxiter": _MAX_ITER, "ftol": 1e-9, "gtol": 1e-8, "maxcor": 20},
     )  # fmt: skip
     return found.x.reshape(start.shape)
