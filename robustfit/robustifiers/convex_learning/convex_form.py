@@ -108,7 +108,7 @@ def split_pipeline(estimator):
 def _objection(model):
     parameters = model.get_params(deep=False)
     strength = "C" if "C" in parameters else "alpha"
-    allowed = {
+    allowed: dict[str, Any] = {
         "penalty": ("deprecated", "l2"),
         "loss": ("squared_hinge",) if isinstance(model, LinearSVC) else _SGD_LOSSES,
         "multi_class": ("ovr",),
@@ -121,7 +121,7 @@ def _objection(model):
         if name in parameters and parameters[name] not in values:
             return f"{name} is {parameters[name]!r}; expected one of {tuple(values)}"
     value = parameters[strength]
-    if not isinstance(value, Real) or not 0 < value < math.inf:
+    if not isinstance(value, Real) or not 0 < float(value) < math.inf:
         return f"{strength} is {value!r}; expected a finite number > 0"
     return None
 

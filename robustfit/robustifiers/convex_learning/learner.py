@@ -361,7 +361,7 @@ def _check_weights(sample_weight, X):
     if not (np.isfinite(weights).all() and (weights >= 0).all() and weights.any()):
         raise ValueError(
             f"sample_weight lies in [{weights.min():g}, {weights.max():g}]; expected "
-            "finite numbers >= 0, not all of them 0: others make no convex problem."
+            "finite weights >= 0, not all of them zero."
         )
     return weights
 

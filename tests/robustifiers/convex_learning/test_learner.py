@@ -256,8 +256,8 @@ def test_what_is_convex(estimator, expected):
     ("weight", "match"),
     [
         (np.ones(3), r"shape \(3,\); expected \(178,\)"),
-        (-np.ones(178), r"\[-1, -1\]; expected finite numbers >= 0"),
-        (np.zeros(178), "not all of them 0"),
+        (-np.ones(178), r"\[-1, -1\]; expected finite weights >= 0"),
+        (np.zeros(178), "not all of them zero"),
         (np.full(178, np.nan), "finite"),
     ],
 )
