@@ -199,11 +199,15 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--n-test", type=int, default=150)
+    parser.add_argument("--estimators", nargs="+", help="names; all without it")
+    parser.add_argument("--sets", nargs="+", choices=SETS, default=SETS)
     options = parser.parse_args()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")  # of fits that stop early: their defaults are meant
     RESULTS.mkdir(parents=True, exist_ok=True)
     for set_name, name, seed in cells(options.seeds):
+        if set_name not in options.sets or name not in (options.estimators or [name]):
+            continue
         path = RESULTS / f"{set_name}_{name.replace(' ', '')}_{seed}.json"
         if not path.exists():
             record = measure(set_name, name, seed, options.n_test)
