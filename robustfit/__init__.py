@@ -57,8 +57,10 @@ from robustfit.inspection import (
 )
 from robustfit.robustifiers import (
     AdversarialDataset,
+    AdversarialPruner,
     AdversarialRelabeler,
     AdvKIPDistiller,
+    ConvexDatasetLearner,
     KIPDistiller,
     NoisyDataset,
     NonRobustFeatureExtractor,
@@ -67,6 +69,7 @@ from robustfit.robustifiers import (
     RobustifiedClassifier,
     RobustSampler,
     as_sampler,
+    is_convex,
 )
 from robustfit.sharing import RobustDataset, load_robust_dataset, save_robust_dataset
 from robustfit.sklearn_to_torch import (
@@ -87,7 +90,9 @@ __all__ = [
     # robustifiers
     "AdvKIPDistiller",
     "AdversarialDataset",
+    "AdversarialPruner",
     "AdversarialRelabeler",
+    "ConvexDatasetLearner",
     "KIPDistiller",
     "NoisyDataset",
     "NonRobustFeatureExtractor",
@@ -96,6 +101,7 @@ __all__ = [
     "RobustSampler",
     "RobustifiedClassifier",
     "as_sampler",
+    "is_convex",
     # sharing
     "RobustDataset",
     "load_robust_dataset",

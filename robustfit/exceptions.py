@@ -23,6 +23,7 @@ __all__ = [
     "RewrittenRowsError",
     "RobustnessWarning",
     "SquareAttackWarning",
+    "UnreachedOptimumWarning",
     "ZeroGradientWarning",
 ]
 
@@ -57,6 +58,10 @@ class DatasetChecksumError(DatasetFormatError):
 
 class CollapsedTrainingWarning(UserWarning):
     """Training ended where it began: no net was better than guessing."""
+
+
+class UnreachedOptimumWarning(UserWarning):
+    """No set was found on which natural training ends at the robust weights."""
 
 
 class MemoryBudgetError(MemoryError):

@@ -1,13 +1,17 @@
 """Every estimator keeps scikit-learn's contract; each exemption is named here."""
 
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LogisticRegression, RidgeClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from robustfit import (
     AdversarialClassifier,
     AdversarialDataset,
+    AdversarialPruner,
     AdversarialRelabeler,
     AdvKIPDistiller,
+    ConvexDatasetLearner,
     KernelRegressionClassifier,
     KIPDistiller,
     NoisyDataset,
@@ -27,14 +31,14 @@ REWRITER_EXEMPTIONS = {
 }
 
 
-# Its labels are never those of y, so fit_transform raises whatever it is asked for.
+# Rows or labels are never those of y, so fit_transform raises whatever it is asked for.
 RELABELER_EXEMPTIONS = dict.fromkeys(
     (
         "check_fit_score_takes_y",
         "check_pipeline_consistency",
         "check_transformer_preserve_dtypes",
     ),
-    "fit_transform cannot return other labels",
+    "fit_transform cannot return other rows or labels",
 )
 
 
@@ -84,6 +88,11 @@ ESTIMATORS = [
         n_steps=3,
         random_state=0,
     ),
+    ConvexDatasetLearner(clip_range=None),
+    ConvexDatasetLearner(
+        clip_range=None, estimator=make_pipeline(StandardScaler(), RidgeClassifier())
+    ),
+    AdversarialPruner(clip_range=None),
     NonRobustFeatureExtractor(clip_range=None, n_steps=3, random_state=0),
     AdversarialRelabeler(clip_range=None, n_steps=2, random_state=0),
     RobustGaussianClassifier(),
@@ -92,7 +101,7 @@ ESTIMATORS = [
 
 
 def exemptions(estimator):
-    if isinstance(estimator, AdversarialRelabeler):
+    if isinstance(estimator, AdversarialRelabeler | AdversarialPruner):
         return REWRITER_EXEMPTIONS | RELABELER_EXEMPTIONS
     if isinstance(estimator, TrainingSetRewriter):
         return REWRITER_EXEMPTIONS
