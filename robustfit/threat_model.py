@@ -35,6 +35,8 @@ _L1_STEP_SHARE = 0.05
 
 # Float32 rounding of x + delta: relative to the largest magnitude in play.
 _ROUNDING = 1e-5
+# Float32 rounding of one sum, twice.
+_ULPS = 2.0**-22
 # Float32 rounding of data that were scaled as their range was, likewise.
 _SCALING = 8 * float(np.finfo(np.float32).eps)
 
@@ -182,6 +184,48 @@ class ThreatModel:
     def bounds(self):
         """``clip_range`` as two numbers; infinite when inputs are unbounded."""
         return (-math.inf, math.inf) if self.clip_range is None else self.clip_range
+
+    def box(self, X, *, rounding=False):
+        """Return the smallest and the largest value that each feature can take alone.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n_samples, ...)
+            Points in ``clip_range``.
+        rounding : bool, default=False
+            Whether to allow for the float32 rounding of attacks that add ``eps`` to a
+            number: what bounds have to reckon with.
+
+        Returns
+        -------
+        low, high : ndarray of the shape of X, float64
+        """
+        X = np.asarray(X, float)
+        slack = _ULPS * (np.abs(X) + self.eps) if rounding else 0.0
+        low, high = self.bounds
+        return (
+            np.maximum(X - self.eps, low) - slack,
+            np.minimum(X + self.eps, high) + slack,
+        )
+
+    def budget_share(self, distance):
+        """Return the share of the budget that moving one feature this far takes.
+
+        Shares of several features add up, and within the :meth:`box` a move is allowed
+        if their sum is at most one. In linf they are zero: the box says it all.
+
+        Parameters
+        ----------
+        distance : ndarray
+            How far a feature moves, not negative.
+
+        Returns
+        -------
+        ndarray of the same shape
+        """
+        if self.norm == "linf" or self.eps == 0:
+            return np.zeros_like(distance)
+        return (distance / self.eps) ** (2 if self.norm == "l2" else 1)
 
     def dual_length(self, gradient):
         """Return the dual norm of each gradient: the loss a unit step gains."""

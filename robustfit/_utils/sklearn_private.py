@@ -8,7 +8,9 @@ __all__ = [
     "BaseSearchCV",
     "Interval",
     "StrOptions",
+    "boosting_nodes",
     "callback_context",
+    "neighbour_rows",
     "svm_gamma",
     "svm_support_rows",
     "voting_weights",
@@ -18,6 +20,18 @@ __all__ = [
 def callback_context(estimator, n_tasks):
     """Return the context of a fit of ``n_tasks`` for scikit-learn's callbacks."""
     return estimator._init_callback_context(max_subtasks=n_tasks)
+
+
+def boosting_nodes(estimator):
+    """Yield (column of the raw score, node array) for each tree of a boosting."""
+    for stage in estimator._predictors:
+        for column, predictor in enumerate(stage):
+            yield column, predictor.nodes
+
+
+def neighbour_rows(estimator):
+    """Return a neighbours classifier's training rows, and the column of each label."""
+    return estimator._fit_X, np.asarray(estimator._y)
 
 
 def svm_gamma(estimator):

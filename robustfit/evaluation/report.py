@@ -13,6 +13,7 @@ from robustfit._utils.argument_checks import check_integer
 from robustfit._utils.image_validation import check_image_shape
 from robustfit._utils.input_arrays import plain_array
 from robustfit.attacks.by_name import make_attack, with_attack_names
+from robustfit.evaluation.attack_choice import resolve_attack
 from robustfit.evaluation.attacking import attack_in_turn, validate_data
 from robustfit.evaluation.masking import check_gradient_masking
 from robustfit.evaluation.report_blocks import (
@@ -134,8 +135,8 @@ def write_report(
     threat_models = _listed("threat_models", threat_models)
     attacks = [
         make_attack(
-            attack, n_steps=n_steps, n_restarts=n_restarts, version=version,
-            batch_size=batch_size,
+            resolve_attack(attack, estimator), n_steps=n_steps,
+            n_restarts=n_restarts, version=version, batch_size=batch_size,
         )
         for attack in _listed("attacks", attacks)
     ]  # fmt: skip
