@@ -47,8 +47,8 @@ class NeighbourAttack(Attack):
     sample that is nearer to all of them than to all rows of the true class, but for the
     ``(k - 1) // 2`` rows nearest to the group, is found exactly, by a linear program
     (linf, l1) or non-negative least squares (l2), with planes added as they are found
-    violated. It is taken 1e-5 beyond the planes, more than float32 numbers round. A sample counts as
-    fooled if the model itself says so.
+    violated. It is taken 1e-5 beyond the planes, more than float32 numbers round. A
+    sample counts as fooled if the model itself says so.
 
     References
     ----------

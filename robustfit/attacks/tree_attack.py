@@ -44,9 +44,9 @@ class TreeAttack(Attack):
     finds what the move of one feature to any cell in the ball and the range gains, for
     all of them at once: the neighbourhood of leaf tuples of the paper. The best moves
     of one, two, four, ... features are tried together and the best of these is taken.
-    Where none helps, it jumps into the leaves of single trees, several features
-    at once. The lead of the true class over the runner-up goes down with every step. In l2 and
-    l1 balls moves are compared by what they gain for the budget that they take.
+    Where none helps, it jumps into the leaves of single trees, several features at
+    once. The lead of the true class over the runner-up goes down with every step. In l2
+    and l1 balls moves are compared by what they gain for the budget that they take.
     Samples that the sum of worst leaves proves safe (see
     :func:`robustfit.certified_accuracy`) are not attacked, and a sample counts as
     fooled if the model itself says so.

@@ -3,8 +3,8 @@
 The program of Kantchelian, Tygar & Joseph (2016): a binary variable for each threshold
 that the ball reaches says whether the point lies below it, a number in [0, 1] for each
 leaf says whether the point meets it, and what is minimised is the lead of the true
-class over one other. In l2 and l1 balls the budget that a feature takes depends only on the
-cell that it lies in, so the ball is one more linear constraint.
+class over one other. In l2 and l1 balls the budget that a feature takes depends only on
+the cell that it lies in, so the ball is one more linear constraint.
 """
 
 import numpy as np

@@ -3,10 +3,10 @@
 Let q = k // 2. If the prediction of k neighbours at z is not y, at most q of the k
 nearest rows are of class y, so at least k - q are of others, and each of these, b, is
 nearer to z than all rows a of class y but q. So z lies beyond the planes half-way
-between b and these a: its distance from x is at least the (q + 1)-th largest distance of x from
-the planes of b, and at least the (k - q)-th smallest such number over all b. A distance
-to a plane is never below half the difference of the distances to its rows, so this is
-never below what the triangle inequality says.
+between b and these a: its distance from x is at least the (q + 1)-th largest distance
+of x from the planes of b, and at least the (k - q)-th smallest such number over all b.
+In l2 a distance to a plane is never below half the difference of the distances to its
+rows, so this is never below what the triangle inequality says.
 """
 
 import numpy as np

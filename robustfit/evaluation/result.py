@@ -67,9 +67,10 @@ robust_interval=[0.095, 0.905], certified_interval=[0.095, 0.905], seed=0)
             "natural_interval": self.natural_interval,
             "robust_interval": self.robust_interval,
         }
-        if self.certified is not None:
-            accuracies["certified_accuracy"] = self.certified_accuracy
-            intervals["certified_interval"] = self.certified_interval
+        certified, interval = self.certified_accuracy, self.certified_interval
+        if certified is not None and interval is not None:
+            accuracies["certified_accuracy"] = certified
+            intervals["certified_interval"] = interval
         accuracies |= {
             f"after {name}": kept.mean() for name, kept in self.robust_after.items()
         }

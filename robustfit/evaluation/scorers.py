@@ -141,8 +141,9 @@ class RobustnessReport(_AttackingScorer):
     """Natural, PGD and AutoAttack accuracy from one pass, as a multi-metric scorer.
 
     An estimator without gradients is attacked by what suits it instead (see
-    :func:`attack_estimator`): trees by "tree", neighbours by "neighbours". It warns when PGD and AutoAttack are more than ten points apart: then PGD's number
-    is not robustness (gradient masking).
+    :func:`attack_estimator`): trees by "tree", neighbours by "neighbours". The report
+    warns when PGD and AutoAttack are more than ten points apart: then PGD's number is
+    not robustness (gradient masking).
 
     Parameters
     ----------
