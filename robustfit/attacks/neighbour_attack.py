@@ -43,9 +43,10 @@ class NeighbourAttack(Attack):
     -----
     Called as ``attack(logits_fn, x, y, threat_model, generator=None)`` with the
     ``logits_fn`` of :func:`robustfit.as_black_box`. With k neighbours, a group is
-    ``k // 2 + 1`` rows of one class that are close to each other. The point next to the
-    sample that is nearer to all of them than to all rows of the true class, but for the
-    ``(k - 1) // 2`` rows nearest to the group, is found exactly, by a linear program
+    ``k // 2 + 1`` rows of one class that are close to each other (``k // 2`` where
+    that is a tie, which the class wins). The point next to the
+    sample that is nearer to all of them than to all rows of the true class, but for as
+    many of the rows nearest to the group as have votes left, is found exactly, by a linear program
     (linf, l1) or non-negative least squares (l2), with planes added as they are found
     violated. It is taken 1e-5 beyond the planes, more than float32 numbers round. A
     sample counts as fooled if the model itself says so.
@@ -108,17 +109,20 @@ class NeighbourAttack(Attack):
         if len(own) == 0 or not others.any():
             return
         rows, labels = rule.rows[others], rule.labels[others]
-        allowed, size = (rule.n_neighbors - 1) // 2, rule.n_neighbors // 2 + 1
+        # Of an even number of votes half are enough for a class that wins ties.
+        wins_ties = (rule.n_neighbors % 2 == 0) & (labels < column)
+        size = rule.n_neighbors // 2 + 1 - wins_ties
+        allowed = rule.n_neighbors - size
         distances = -np.sort(-halfway_distances(x, own, rows, threat_model.norm), 0)
-        bound = distances[min(allowed, len(distances) - 1)]
+        bound = distances[np.minimum(allowed, len(distances) - 1), np.arange(len(rows))]
         n_groups = len(rows) if rule.n_neighbors == 1 else self.n_groups
         for b in np.argsort(bound, kind="stable")[:n_groups]:
             if bound[b] > threat_model.eps:
                 return
             group = rows[labels == labels[b]]
-            group = group[_order(group, rows[b])[:size]]
-            left = own[_order(own, rows[b])[allowed:]]
-            if len(group) < size or len(left) == 0:
+            group = group[_order(group, rows[b])[: size[b]]]
+            left = own[_order(own, rows[b])[allowed[b] :]]
+            if len(group) < size[b] or len(left) == 0:
                 continue
             point = point_beyond(x, left, group, threat_model, margin=_MARGIN)
             if point is not None:

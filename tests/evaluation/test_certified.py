@@ -55,7 +55,7 @@ def test_the_attacks_find_what_square_does_not(table):
     for model in (KNOWN[2], KNOWN[3], KNOWN[5]):
         model.fit(X, y)
         auto = attack_estimator(model, X_test, y_test, eps=0.1)
-        square = attack_estimator(model, X_test, y_test, eps=0.1, attack=Square(300))
+        square = attack_estimator(model, X_test, y_test, eps=0.1, attack=Square(100))
         assert auto.robust_accuracy < square.robust_accuracy
         assert (auto.certified <= square.robust).all()
 
