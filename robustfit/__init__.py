@@ -12,6 +12,7 @@ from robustfit.classifiers import (
 )
 from robustfit.evaluation import (
     AttackResult,
+    CertifiedAccuracy,
     GradientMaskingReport,
     MaskingCheck,
     ModelComparison,
@@ -21,6 +22,7 @@ from robustfit.evaluation import (
     SecurityCurve,
     SecurityCurveDisplay,
     attack_estimator,
+    certified_accuracy,
     check_gradient_masking,
     compare,
     minimal_distances,
@@ -111,6 +113,7 @@ __all__ = [
     "AdversarialNet",
     # evaluation
     "AttackResult",
+    "CertifiedAccuracy",
     "GradientMaskingReport",
     "MaskingCheck",
     "ModelComparison",
@@ -121,6 +124,7 @@ __all__ = [
     "SecurityCurveDisplay",
     "ThreatModel",
     "attack_estimator",
+    "certified_accuracy",
     "check_gradient_masking",
     "compare",
     "minimal_distances",

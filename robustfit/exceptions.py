@@ -16,6 +16,7 @@ __all__ = [
     "IntegerFeatureWarning",
     "JitterWarning",
     "MemoryBudgetError",
+    "NoStructureError",
     "NotDifferentiableError",
     "PixelRangeError",
     "ProbabilityOutputWarning",
@@ -42,6 +43,10 @@ class AttackBudgetError(RuntimeError):
 
 class NotDifferentiableError(TypeError):
     """An estimator, or a step of a pipeline, has no differentiable form in torch."""
+
+
+class NoStructureError(TypeError):
+    """A model is not one that trees, neighbours or linear scores can be read from."""
 
 
 class RewrittenRowsError(TypeError):

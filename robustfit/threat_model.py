@@ -45,6 +45,8 @@ _L1_STEP_SHARE = 0.05
 
 # Float32 rounding of x + delta: relative to the largest magnitude in play.
 _ROUNDING = 1e-5
+# Float32 rounding of one sum, twice.
+_ULPS = 2.0**-22
 # Float32 rounding of data that were scaled as their range was, likewise.
 _SCALING = 8 * float(np.finfo(np.float32).eps)
 
@@ -333,6 +335,55 @@ class ThreatModel:
         low, high = (on_features(bound, x) for bound in self.bounds)
         span = torch.zeros_like(x[:1]) + (high - low)
         return self.unit_length(self.to_units(span))
+
+    def box(self, X, *, rounding=False):
+        """Return the smallest and the largest value that each feature can take alone.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n_samples, n_features)
+            Points in ``clip_range``.
+        rounding : bool, default=False
+            Whether to allow for the float32 rounding of attacks that add ``eps`` to a
+            number: what bounds have to reckon with.
+
+        Returns
+        -------
+        low, high : ndarray of the shape of X, float64
+        """
+        X = np.asarray(X, float)
+        reach = np.ravel(
+            self.eps * feature_array(1.0 if self.scale is None else self.scale)
+        )
+        slack = _ULPS * (np.abs(X) + reach) if rounding else 0.0
+        low, high = (np.ravel(feature_array(bound)) for bound in self.bounds)
+        return np.maximum(X - reach, low) - slack, np.minimum(X + reach, high) + slack
+
+    def budget_share(self, distance, features):
+        """Return the share of the budget that moving one feature this far takes.
+
+        Shares of several features add up, and within the :meth:`box` a move is allowed
+        if their sum is at most one. In linf they are zero: the box says it all.
+
+        Parameters
+        ----------
+        distance : ndarray
+            How far a feature moves, not negative.
+        features : ndarray of int, of the same shape
+            Which.
+
+        Returns
+        -------
+        ndarray of the same shape
+        """
+        if self.norm == "linf" or self.eps == 0:
+            return np.zeros_like(distance)
+        if self.scale is not None:
+            scale = np.ravel(feature_array(self.scale))[features]
+            moved = np.where(distance > 0, np.inf, 0.0)
+            positive = np.where(scale > 0, scale, 1.0)
+            distance = np.where(scale > 0, distance / positive, moved)
+        return (distance / self.eps) ** (2 if self.norm == "l2" else 1)
 
     def dual_length(self, gradient):
         """Return the dual norm of each gradient: the loss a unit step gains."""

@@ -40,6 +40,8 @@ FLOORS = (
         "attacks": "attacks on tensors; `base.py` says what an attack is",
         "theory": "the papers' theorems in closed form",
     },
+    {"certification": "lower bounds: what no attack within the budget can change"},
+    {"structures": "what trees, neighbours and linear models are made of, as arrays"},
     {
         "sklearn_to_torch": "`as_torch`: fitted estimators as differentiable functions",
         "sharing": "a learned set as one file with a card",

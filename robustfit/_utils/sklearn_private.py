@@ -8,9 +8,11 @@ __all__ = [
     "BaseSearchCV",
     "Interval",
     "StrOptions",
+    "boosting_nodes",
     "callback_context",
     "column_numbers",
     "power_scaler",
+    "neighbour_rows",
     "svm_gamma",
     "svm_support_rows",
     "voting_weights",
@@ -30,6 +32,18 @@ def column_numbers(column_transformer):
 def power_scaler(transformer):
     """Return the StandardScaler behind a fitted PowerTransformer."""
     return transformer._scaler
+
+
+def boosting_nodes(estimator):
+    """Yield (column of the raw score, node array) for each tree of a boosting."""
+    for stage in estimator._predictors:
+        for column, predictor in enumerate(stage):
+            yield column, predictor.nodes
+
+
+def neighbour_rows(estimator):
+    """Return a neighbours classifier's training rows, and the column of each label."""
+    return estimator._fit_X, np.asarray(estimator._y)
 
 
 def svm_gamma(estimator):

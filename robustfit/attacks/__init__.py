@@ -11,9 +11,11 @@ from robustfit.attacks.base import Attack, AttackOutcome
 from robustfit.attacks.fab import FAB
 from robustfit.attacks.gradient import FGSM, PGD
 from robustfit.attacks.hard_label import HardLabelAttack
+from robustfit.attacks.neighbour_attack import NeighbourAttack
 from robustfit.attacks.sign_attack import SignAttack
 from robustfit.attacks.square import Square
 from robustfit.attacks.transfer import TransferAttack
+from robustfit.attacks.tree_attack import TreeAttack
 
 __all__ = [
     "APGD",
@@ -25,7 +27,9 @@ __all__ = [
     "AutoAttack",
     "AutoAttackReference",
     "HardLabelAttack",
+    "NeighbourAttack",
     "SignAttack",
     "Square",
     "TransferAttack",
+    "TreeAttack",
 ]

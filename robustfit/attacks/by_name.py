@@ -11,8 +11,10 @@ from robustfit.attacks.base import Attack, as_attack
 from robustfit.attacks.fab import FAB
 from robustfit.attacks.gradient import FGSM, PGD
 from robustfit.attacks.hard_label import HardLabelAttack
+from robustfit.attacks.neighbour_attack import NeighbourAttack
 from robustfit.attacks.sign_attack import SignAttack
 from robustfit.attacks.square import Square
+from robustfit.attacks.tree_attack import TreeAttack
 
 __all__ = ["ATTACKS", "AttackParameters", "make_attack", "with_attack_names"]
 
@@ -56,6 +58,8 @@ ATTACKS: dict[str, Callable[[AttackParameters], Attack]] = {
     "square": lambda p: Square(batch_size=p.batch_size),
     "sign": lambda p: SignAttack(batch_size=p.batch_size),
     "hard-label": lambda p: HardLabelAttack(batch_size=p.batch_size),
+    "tree": lambda p: TreeAttack(batch_size=p.batch_size),
+    "neighbours": lambda p: NeighbourAttack(batch_size=p.batch_size),
 }
 
 

@@ -1,6 +1,7 @@
 """Attack a fitted estimator and count what survives."""
 
 from robustfit.evaluation.attacking import attack_estimator, robust_accuracy_score
+from robustfit.evaluation.certified import CertifiedAccuracy, certified_accuracy
 from robustfit.evaluation.comparison import ModelComparison, compare
 from robustfit.evaluation.curve import SecurityCurve, minimal_distances, security_curve
 from robustfit.evaluation.curve_display import SecurityCurveDisplay
@@ -20,6 +21,8 @@ from robustfit.evaluation.scorers import (
 __all__ = [
     "attack_estimator",
     "AttackResult",
+    "certified_accuracy",
+    "CertifiedAccuracy",
     "check_gradient_masking",
     "compare",
     "GradientMaskingReport",

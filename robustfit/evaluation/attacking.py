@@ -23,6 +23,8 @@ from robustfit._utils.torch_bridge import (
 from robustfit.attacks.by_name import make_attack, with_attack_names
 from robustfit.attacks.chunks import attack_in_chunks
 from robustfit.attacks.model_checks import ADVICE
+from robustfit.evaluation.attack_choice import resolve_attack
+from robustfit.evaluation.certified import certified_or_none
 from robustfit.evaluation.gate import admit, validate_data
 from robustfit.evaluation.result import AttackResult
 from robustfit.exceptions import ProbabilityOutputWarning
@@ -46,7 +48,7 @@ def attack_estimator(
     X: ArrayLike,
     y: ArrayLike,
     *,
-    attack: str | Callable = "pgd",
+    attack: str | Callable = "auto",
     eps: float | ArrayLike = 8 / 255,
     norm: str = "linf",
     clip_range: tuple[ArrayLike, ArrayLike] | None = (0.0, 1.0),
@@ -68,13 +70,16 @@ def attack_estimator(
     ----------
     estimator : fitted classifier
         Anything :func:`as_torch` takes. Attacks that need no gradients ("square",
-        "sign", "hard-label", a transfer attack) take any classifier.
+        "sign", "hard-label", a transfer attack) take any classifier, "tree" and
+        "neighbours" those that they are named after.
     X : array-like of shape (n_samples, n_features) or (n_samples, C, H, W)
         Natural inputs in ``clip_range``, of the shape the estimator takes.
     y : array-like of shape (n_samples,)
         True labels.
-    attack : {attacks} or callable, default="pgd"
+    attack : {attacks} or callable, default="auto"
         A name, or an attack of :mod:`robustfit.attacks`, which is not written to.
+        "auto" is "pgd" for models with gradients, "tree" for trees, forests and
+        boosting, "neighbours" for nearest neighbours, and "square" for all others.
         "autoattack-reference" runs the authors' package.
     eps : float or array-like of shape (n_features,) or of a sample, default=8/255
         Budget in the units of X, in ``norm``: of all features, or of each, 0 for those
@@ -111,6 +116,8 @@ def attack_estimator(
     Returns
     -------
     AttackResult
+        With ``certified``, what no attack can change, for linear models, trees and
+        their ensembles and nearest neighbours; see :func:`certified_accuracy`.
 
     Raises
     ------
@@ -172,7 +179,12 @@ def attack_in_turn(
         raise ValueError(f"labels is {labels!r}; expected one of {LABELS}.")
     check_count("batch_size", batch_size)
     attack_parameters["batch_size"] = batch_size
-    attacks = [make_attack(attack, **attack_parameters) for attack in attacks]
+    attacks = [
+        make_attack(
+            resolve_attack(attack, estimator, threat_model), **attack_parameters
+        )
+        for attack in attacks
+    ]
     given, (X, y) = X, validate_data(X, y, threat_model)
     needs_gradients = any(attack.needs_gradients for attack in attacks)
     is_integer = isinstance(random_state, Integral)
@@ -187,10 +199,12 @@ def attack_in_turn(
         if labels == "predicted":
             kept, rows = predicted, predicted >= 0
         with classifier.frozen():
+            certified = certified_or_none(classifier, X, kept, rows, threat_model)
             return [
                 AttackResult(
                     natural_correct=correct,
                     seed=seed,
+                    certified=certified,
                     **_run_attack(
                         attack, classifier, X, kept, rows, threat_model, seed=seed,
                         chunk_size=batch_size, n_jobs=n_jobs, folder=checkpoint,

@@ -13,6 +13,7 @@ from robustfit._utils.argument_checks import check_integer
 from robustfit._utils.image_validation import check_image_shape
 from robustfit._utils.input_arrays import plain_array
 from robustfit.attacks.by_name import make_attack, with_attack_names
+from robustfit.evaluation.attack_choice import resolve_attack
 from robustfit.evaluation.attacking import attack_in_turn, validate_data
 from robustfit.evaluation.masking import check_gradient_masking
 from robustfit.evaluation.report_blocks import (
@@ -132,10 +133,11 @@ def write_report(
     check_integer("n_pictures", n_pictures)
     check_integer("random_state", random_state)
     threat_models = _listed("threat_models", threat_models)
+    hardest = max(threat_models, key=lambda threat: threat.is_per_feature)
     attacks = [
         make_attack(
-            attack, n_steps=n_steps, n_restarts=n_restarts, version=version,
-            batch_size=batch_size,
+            resolve_attack(attack, estimator, hardest), n_steps=n_steps,
+            n_restarts=n_restarts, version=version, batch_size=batch_size,
         )
         for attack in _listed("attacks", attacks)
     ]  # fmt: skip

@@ -7,6 +7,7 @@ import numpy as np
 from sklearn.base import BaseEstimator
 
 from robustfit.attacks.by_name import with_attack_names
+from robustfit.evaluation.attack_choice import is_differentiable
 from robustfit.evaluation.attacking import attack_estimator, attack_in_turn
 from robustfit.exceptions import GradientMaskingWarning
 from robustfit.threat_model import ThreatModel
@@ -47,7 +48,8 @@ class RobustAccuracyScorer(_AttackingScorer):
     ----------
     attack : {attacks} or callable, default="pgd"
         "pgd" is fast and only an upper bound of the robust accuracy; report
-        "autoattack".
+        "autoattack". "auto" is the attack that suits the estimator, see
+        :func:`attack_estimator`.
     eps : float or array-like of shape (n_features,), default=8/255
         Budget of the adversary in the units of X, of all features or of each.
     norm : {"linf", "l2", "l1"}, default="linf"
@@ -143,8 +145,10 @@ class RobustAccuracyScorer(_AttackingScorer):
 class RobustnessReport(_AttackingScorer):
     """Natural, PGD and AutoAttack accuracy from one pass, as a multi-metric scorer.
 
-    It warns when PGD and AutoAttack are more than ten points apart: then PGD's number
-    is not robustness (gradient masking).
+    An estimator without gradients is attacked by what suits it instead (see
+    :func:`attack_estimator`): trees by "tree", neighbours by "neighbours". The report
+    warns when PGD and AutoAttack are more than ten points apart: then PGD's number is
+    not robustness (gradient masking).
 
     Parameters
     ----------
@@ -175,14 +179,17 @@ class RobustnessReport(_AttackingScorer):
     -----
     A call returns a dict of numbers, all but the last two lines' in [0, 1]:
 
-    - ``natural_accuracy``, ``pgd_accuracy``, ``autoattack_accuracy``;
+    - ``natural_accuracy``, ``robust_accuracy`` (right under every attack that was run)
+      and ``certified_accuracy`` (proven, see :func:`certified_accuracy`; NaN for a
+      model without such a bound, as scores have to be numbers);
+    - ``pgd_accuracy``, ``autoattack_accuracy``, for models with gradients;
     - ``autoattack_after_<attack>``: robust accuracy after each attack of the ensemble
       (each runs on the survivors of those before it, so the last one equals
       ``autoattack_accuracy``);
-    - ``worst_case_accuracy``: right under PGD and under AutoAttack;
+    - ``worst_case_accuracy``: ``robust_accuracy`` by its older name;
     - ``attack_success_rate``: share of the naturally right samples that one of them
       turns wrong, 0 where none is right;
-    - ``natural_accuracy_low``, ``natural_accuracy_high``, and so of the other three
+    - ``natural_accuracy_low``, ``natural_accuracy_high``, and so of the other
       accuracies: the ends of their 95 % intervals (Wilson);
     - ``n_samples``, how many samples the accuracies are shares of;
     - ``seed``, what the random numbers of the attacks were drawn from.
@@ -236,34 +243,48 @@ class RobustnessReport(_AttackingScorer):
         """Return a dict of accuracies of a fitted ``estimator``."""
         parameters = self.get_params(deep=False)
         budget = (parameters.pop(name) for name in ("norm", "eps", "clip_range"))
-        pgd, auto = attack_in_turn(
-            estimator, X, y, ["pgd", "autoattack"],
-            threat_model=ThreatModel(*budget), **parameters,
-        )  # fmt: skip
-        both = pgd.robust & auto.robust
-        warn_if_masked(pgd.robust_accuracy, auto.robust_accuracy)
-        worst = replace(auto, robust=both)
-        intervals = {
-            "natural_accuracy": auto.natural_interval,
-            "pgd_accuracy": pgd.robust_interval,
-            "autoattack_accuracy": auto.robust_interval,
-            "worst_case_accuracy": worst.robust_interval,
-        }
-        return {
-            "n_samples": auto.n_samples,
-            "seed": auto.seed,
-            "natural_accuracy": auto.natural_accuracy,
-            "pgd_accuracy": pgd.robust_accuracy,
-            "autoattack_accuracy": auto.robust_accuracy,
-            **{f"{name}_low": low for name, (low, _) in intervals.items()},
-            **{f"{name}_high": high for name, (_, high) in intervals.items()},
-            **{
-                f"autoattack_after_{name.replace('-', '_')}": float(np.mean(survived))
-                for name, survived in auto.robust_after.items()
-            },
-            "worst_case_accuracy": worst.robust_accuracy,
-            "attack_success_rate": worst.attack_success_rate,
-        }
+        names = ["pgd", "autoattack"] if is_differentiable(estimator) else ["auto"]
+        results = attack_in_turn(
+            estimator, X, y, names, threat_model=ThreatModel(*budget), **parameters
+        )
+        worst = replace(
+            results[-1], robust=np.all([result.robust for result in results], axis=0)
+        )
+        report = _numbers(worst, dict(zip(names, results, strict=True)))
+        if len(results) == 2:
+            warn_if_masked(report["pgd_accuracy"], report["autoattack_accuracy"])
+        return report
+
+
+def _numbers(worst, results):
+    """Return what RobustnessReport does, of the worst case and of each attack."""
+    certified = worst.certified_interval or (np.nan, np.nan)
+    shares = {
+        "natural_accuracy": (worst.natural_accuracy, worst.natural_interval),
+        "robust_accuracy": (worst.robust_accuracy, worst.robust_interval),
+        "certified_accuracy": (
+            np.nan if worst.certified is None else worst.certified_accuracy,
+            certified,
+        ),
+        **{
+            f"{name}_accuracy": (result.robust_accuracy, result.robust_interval)
+            for name, result in results.items()
+            if name != "auto"
+        },
+        "worst_case_accuracy": (worst.robust_accuracy, worst.robust_interval),
+    }
+    return {
+        "n_samples": worst.n_samples,
+        "seed": worst.seed,
+        **{name: share for name, (share, _) in shares.items()},
+        **{f"{name}_low": low for name, (_, (low, _)) in shares.items()},
+        **{f"{name}_high": high for name, (_, (_, high)) in shares.items()},
+        **{
+            f"autoattack_after_{name.replace('-', '_')}": float(np.mean(survived))
+            for name, survived in worst.robust_after.items()
+        },
+        "attack_success_rate": worst.attack_success_rate,
+    }
 
 
 @with_attack_names

@@ -20,7 +20,9 @@ from robustfit._utils.labels import targets_of
 from robustfit._utils.sklearn_private import callback_context
 from robustfit._utils.torch_bridge import draw_seed, seeded_torch
 from robustfit._utils.training_batches import spare_lone_rows
+from robustfit.exceptions import NoStructureError
 from robustfit.sklearn_to_torch.torch_classifier import as_torch, transformer_as_torch
+from robustfit.structures.find_structure import structure_of_estimator
 
 __all__ = ["RobustSampler", "RobustifiedClassifier", "as_sampler"]
 
@@ -313,6 +315,18 @@ def _(estimator: RobustifiedClassifier):
     if inner.classes is not None:  # the learned set may lack a class
         classes = classes[inner.classes]
     return inner.with_module(inner.module, classes=classes)
+
+
+@structure_of_estimator.register
+def _(estimator: RobustifiedClassifier):
+    check_is_fitted(estimator)
+    inner = estimator.classifier_
+    if len(inner.classes_) != len(estimator.classes_):
+        raise NoStructureError(
+            "The learned set lacks a class, so the columns of "
+            f"{type(inner).__name__} are not those of the labels; no bound is known."
+        )
+    return structure_of_estimator(inner)
 
 
 class RobustSampler(BaseEstimator):

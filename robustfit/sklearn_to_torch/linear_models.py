@@ -40,6 +40,8 @@ def linear_layer(weight, bias):
 class TwoLogits(nn.Module):
     """One decision value per sample as the logits (0, value) of two classes."""
 
+    is_affine = True  # what structures/affine.py asks
+
     def forward(self, value):
         """Return logits (n_samples, 2) of values (n_samples, 1)."""
         return torch.cat([torch.zeros_like(value), value], dim=1)

@@ -184,9 +184,12 @@ class TorchClassifier:
     def fingerprint(self):
         """Return what tells this classifier from others, for content hashes."""
         state = {k: to_array(v) for k, v in self.module.state_dict().items()}
-        return repr(self.module), state, self.classes, getattr(
-            self.module, "estimator", None
-        )  # fmt: skip
+        return repr(self.module), state, self.classes, self.estimator
+
+    @property
+    def estimator(self):
+        """The estimator that is asked for scores, or None for a differentiable form."""
+        return getattr(self.module, "estimator", None)
 
     def encode(self, y: ArrayLike, n_columns: int | None = None) -> torch.Tensor:
         """Return for each label its logit's column, -1 for labels never trained on.
@@ -275,8 +278,9 @@ def as_torch(estimator: object) -> TorchClassifier:
     """
     raise NotDifferentiableError(
         f"{type(estimator).__name__} has no differentiable form in torch, so gradient "
-        "attacks cannot see through it. Use attack='square' (it needs predict_proba "
-        "only), or register a form with robustfit.as_torch.register."
+        "attacks cannot see through it. Use attack='auto', which knows trees and "
+        "neighbours, or attack='square' (it needs predict_proba only), or register a "
+        "form with robustfit.as_torch.register."
     )
 
 

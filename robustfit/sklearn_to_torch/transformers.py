@@ -24,6 +24,8 @@ from robustfit.sklearn_to_torch.torch_classifier import transformer_as_torch
 class _Affine(nn.Module):
     """``x * scale + offset``, column by column, on flattened rows."""
 
+    is_affine = True  # what structures/affine.py asks
+
     def __init__(self, scale, offset):
         super().__init__()
         self.register_buffer("scale", to_tensor(scale))
@@ -75,6 +77,8 @@ def _(transformer: RobustScaler):
 
 class _Projection(nn.Module):
     """``(x - mean) @ components``, added up in float64."""
+
+    is_affine = True
 
     def __init__(self, mean, components):
         super().__init__()

@@ -127,7 +127,7 @@ def test_no_gradients_no_attack(test_set):
     X, y = test_set
     forest = RandomForestClassifier(2, random_state=0).fit(X, y)
     with pytest.raises(NotDifferentiableError, match="RandomForestClassifier"):
-        attack_estimator(forest, X, y)
+        attack_estimator(forest, X, y, attack="pgd")
 
 
 def test_a_cheating_attack_is_caught(logistic, test_set):

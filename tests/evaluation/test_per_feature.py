@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 from sklearn.base import clone
-from sklearn.datasets import load_breast_cancer
+from sklearn.datasets import load_breast_cancer, make_classification
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -26,6 +27,7 @@ from robustfit import (
     ThreatModel,
     as_torch,
     attack_estimator,
+    certified_accuracy,
     check_gradient_masking,
     load_robust_dataset,
     minimal_distances,
@@ -308,3 +310,38 @@ def test_volume_of_a_box_with_sides_of_its_own():
     assert perturbable_volume([[0.0, 0.5]], eps=[0.25, 0.125]) == -2 - 2
     with pytest.raises(ValueError, match="no volume"):
         perturbable_volume([[0.0, 0.5]], eps=[0.25, 0.0])
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_trees_with_a_budget_for_each_feature_are_scaled_trees(norm):
+    X, y = make_classification(120, 5, random_state=0)
+    X = ((X - X.min(0)) / np.ptp(X, axis=0)).astype("float32")
+    scale = np.array([1.0, 2.0, 0.5, 4.0, 0.25])  # powers of two: nothing is rounded
+    given = {"norm": norm, "clip_range": None}
+    forest = RandomForestClassifier(7, random_state=0).fit(X, y)
+    scaled = RandomForestClassifier(7, random_state=0).fit(X * scale, y)
+    rows = slice(0, 40)
+    plain = attack_estimator(forest, X[rows], y[rows], eps=0.1, **given)
+    other = attack_estimator(
+        scaled, (X * scale)[rows], y[rows], eps=0.1 * scale, **given
+    )
+    np.testing.assert_array_equal(plain.natural_correct, other.natural_correct)
+    np.testing.assert_array_equal(plain.certified, other.certified)
+    assert 0 < other.certified_accuracy <= other.robust_accuracy < 1
+    still = scale * np.array([0, 1, 0, 1, 1])
+    fixed = attack_estimator(forest, X[rows], y[rows], eps=0.1 * still, **given)
+    assert (fixed.X_adv[:, [0, 2]] == X[rows][:, [0, 2]]).all()
+    assert fixed.certified_accuracy <= fixed.robust_accuracy
+
+
+def test_bounds_that_know_one_budget_say_so():
+    X, y = make_classification(60, 4, random_state=0)
+    eps = np.array([0.1, 0.2, 0.1, 0.1])
+    for model in (LogisticRegression(), KNeighborsClassifier(3)):
+        model.fit(X, y)
+        with pytest.raises(ValueError, match="trees take arrays"):
+            certified_accuracy(model, X, y, eps=eps, clip_range=None)
+        result = attack_estimator(model, X, y, eps=eps, clip_range=None)
+        assert result.certified_accuracy is None
+    with pytest.raises(ValueError, match='use attack="square"'):
+        attack_estimator(model, X, y, eps=eps, clip_range=None, attack="neighbours")
