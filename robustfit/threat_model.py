@@ -25,6 +25,7 @@ from robustfit._utils.feature_values import (
 from robustfit._utils.projections import onto_hyperplane_in_box, onto_l1_ball_in_box
 from robustfit._utils.range_messages import describe_excess, describe_integers
 from robustfit._utils.sample_random import normal_like, uniform_like
+from robustfit._utils.single_moves import reachable_box, shares_of_budget
 from robustfit._utils.torch_bridge import per_sample
 from robustfit.exceptions import (
     AttackBudgetError,
@@ -45,8 +46,6 @@ _L1_STEP_SHARE = 0.05
 
 # Float32 rounding of x + delta: relative to the largest magnitude in play.
 _ROUNDING = 1e-5
-# Float32 rounding of one sum, twice.
-_ULPS = 2.0**-22
 # Float32 rounding of data that were scaled as their range was, likewise.
 _SCALING = 8 * float(np.finfo(np.float32).eps)
 
@@ -351,13 +350,7 @@ class ThreatModel:
         -------
         low, high : ndarray of the shape of X, float64
         """
-        X = np.asarray(X, float)
-        reach = np.ravel(
-            self.eps * feature_array(1.0 if self.scale is None else self.scale)
-        )
-        slack = _ULPS * (np.abs(X) + reach) if rounding else 0.0
-        low, high = (np.ravel(feature_array(bound)) for bound in self.bounds)
-        return np.maximum(X - reach, low) - slack, np.minimum(X + reach, high) + slack
+        return reachable_box(X, self.budget, self.bounds, rounding)
 
     def budget_share(self, distance, features):
         """Return the share of the budget that moving one feature this far takes.
@@ -378,12 +371,8 @@ class ThreatModel:
         """
         if self.norm == "linf" or self.eps == 0:
             return np.zeros_like(distance)
-        if self.scale is not None:
-            scale = np.ravel(feature_array(self.scale))[features]
-            moved = np.where(distance > 0, np.inf, 0.0)
-            positive = np.where(scale > 0, scale, 1.0)
-            distance = np.where(scale > 0, distance / positive, moved)
-        return (distance / self.eps) ** (2 if self.norm == "l2" else 1)
+        power = 2 if self.norm == "l2" else 1
+        return shares_of_budget(distance, features, self.budget, power)
 
     def dual_length(self, gradient):
         """Return the dual norm of each gradient: the loss a unit step gains."""

@@ -12,6 +12,7 @@ from sklearn.tree import DecisionTreeClassifier
 from robustfit import (
     RobustAccuracyScorer,
     RobustnessReport,
+    ThreatModel,
     attack_estimator,
     certified_accuracy,
 )
@@ -39,9 +40,12 @@ def table():
 def test_auto_is_what_sees_most_of_the_model(table):
     X, y, X_test, y_test = table
     expected = ["pgd", "tree", "tree", "tree", "neighbours", "neighbours"]
-    assert [attack_for(m.fit(X, y)) for m in KNOWN] == expected
+    assert [attack_for(m.fit(X, y), ThreatModel()) for m in KNOWN] == expected
     cosine = KNeighborsClassifier(3, metric="cosine").fit(X, y)
-    assert attack_for(cosine) == "square"
+    assert attack_for(cosine, ThreatModel()) == "square"
+    own = ThreatModel(eps=np.full(X.shape[1], 0.1))
+    assert attack_for(KNOWN[4], own) == "square"
+    assert attack_for(KNOWN[1], own) == "tree"
     forest = KNOWN[2]
     auto = attack_estimator(forest, X_test, y_test, eps=0.1)
     named = attack_estimator(forest, X_test, y_test, eps=0.1, attack="tree")

@@ -55,7 +55,8 @@ QUICK = {
     "sign": SignAttack(20),
     "hard-label": HardLabelAttack(20),
 }
-NAMES = [name for name in ATTACKS if name != "autoattack-reference"]
+# The rest read what kind of model it is, not a net.
+NAMES = sorted(set(ATTACKS) - {"autoattack-reference", "neighbours", "tree"})
 DUAL = {"linf": 1, "l2": 2, "l1": np.inf}
 SIZE = {"linf": 1, "l2": 3, "l1": 6}  # of budgets at which about half falls
 
