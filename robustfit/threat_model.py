@@ -550,11 +550,10 @@ class ThreatModel:
             return
         low, high = self.value_range or (-math.inf, math.inf)
         width = high - low
+        has_levels = _WIDE < width < math.inf and not self.is_per_feature
         if self.eps > float(self.diameter(torch.zeros(1, *X.shape[1:]))):
             advice = "can turn any X into any other; for pixels 0..1 divide it by 255"
-        elif self.is_per_feature:
-            return
-        elif _WIDE < width < math.inf and self.eps < 0.99 * width / 255:
+        elif has_levels and self.eps < 0.99 * width / 255:
             advice = (
                 f"is less than one level of 255; you may mean {self.eps * width:.4g}"
             )
