@@ -40,24 +40,31 @@ class Candidate:
         Share of the range by which each value of an image may move towards a random
         class on theta_0, before the disturbance (a linf ball, whatever the budget's
         norm).
+    convex : bool, default=False
+        Instead of all this the set on which a learner's natural optimum is its robust
+        one, see :class:`robustfit.ConvexDatasetLearner`.
     """
 
     disturbance: Disturbance = field(default_factory=lambda: Disturbance(0, 1))
     unclear_fraction: float = 0.0
     radius: float = 0.0
+    convex: bool = False
 
     def as_dict(self):
         """Return the parameters, the disturbance's among them, as numbers."""
         return self.disturbance.as_dict() | {
             "unclear_fraction": self.unclear_fraction,
             "radius": self.radius,
+            "convex": self.convex,
         }
 
     @classmethod
     def from_dict(cls, numbers):
         """Return the candidate that :meth:`as_dict` wrote."""
         rest = dict(numbers)
-        own = {name: rest.pop(name) for name in ("unclear_fraction", "radius")}
+        own = {
+            name: rest.pop(name) for name in ("unclear_fraction", "radius", "convex")
+        }
         return cls(Disturbance(**rest), **own)
 
 

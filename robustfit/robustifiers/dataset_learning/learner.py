@@ -59,8 +59,9 @@ class RobustDatasetLearner(TrainingSetRewriter):
     estimator : classifier or None, default=None
         The inner net, unfitted: what the set is learned for. A skorch net; for
         ``protocol="scratch"`` with hard labels and the cross-fitted judge any
-        classifier, which is then attacked by its scores if it has no gradients. None
-        takes :func:`robustfit.nets.default_classifier`
+        classifier, which is then attacked by its scores if it has no gradients. For
+        learners that :func:`robustfit.is_convex` tells, the set of
+        :class:`ConvexDatasetLearner` is compared, too. None takes :func:`robustfit.nets.default_classifier`
         for the image shape.
     protocol : {"auto", "scratch", "fine-tune"}, default="auto"
         What the set is learned for: classifiers trained on it from scratch (what a
@@ -170,7 +171,7 @@ class RobustDatasetLearner(TrainingSetRewriter):
         The inner net, naturally trained on X: theta_0. Its labels are 0..n_classes-1.
     chosen_ : dict or None
         What the set was made by: the ``disturbance``'s parameters, as shares of the
-        range, ``unclear_fraction`` and ``radius``. None where the set answers to nets
+        range, ``unclear_fraction``, ``radius`` and ``convex``. None where the set answers to nets
         only.
     history_ : list of dict
         One record a step: its name ``step``, its ``seconds`` (and those of its parts,
@@ -182,7 +183,7 @@ class RobustDatasetLearner(TrainingSetRewriter):
         strings, lists and dicts: ``protocol``, ``batch_size``, ``soft_labels``;
         ``candidates``, the disturbances that are compared, and ``variants``, the shares
         of rows left out (None: the natural set) and radii of moves that are tried with
-        the best of them; ``n_candidate_rows`` and ``n_variant_rows``, the rows each of
+        the best of them; ``tries_convex``; ``n_candidate_rows`` and ``n_variant_rows``, the rows each of
         these is trained on, ``n_repeats`` times; ``max_natural_loss``;
         ``unclear_fraction`` (None: the search's choice); ``judge``; ``play``
         (fictitious play): ``n_epochs`` of training after each round, ``n_steps`` and,
@@ -355,8 +356,8 @@ class RobustDatasetLearner(TrainingSetRewriter):
         check_is_fitted(self)
         if self._rewriter is None:
             raise RewrittenRowsError(
-                "This set answers to nets row by row, has soft labels, or was left "
-                "unfinished: there is no rule for further rows. Fit with "
+                "This set answers to nets row by row, is a convex learner's, has soft "
+                "labels, or was left unfinished: there is no rule for further rows. Fit with "
                 'protocol="scratch", method="disturbance" and hard labels, or fit all '
                 "rows at once."
             )
@@ -453,6 +454,8 @@ class RobustDatasetLearner(TrainingSetRewriter):
 def _rewriter(problem, recipe, state):
     """Return what rewrites further rows; None where no rule says how."""
     if state.chosen is None or recipe.soft_labels or recipe.meta is not None:
+        return None
+    if state.chosen.convex:
         return None
     if recipe.play is not None and state.chosen.radius == 0:
         return None

@@ -11,6 +11,7 @@ from robustfit.robustifiers.dataset_learning.meta_gradient import MetaEpoch
 from robustfit.robustifiers.dataset_learning.recipe import EPOCHS_CYCLE
 from robustfit.robustifiers.dataset_learning.search_steps import (
     JudgeCandidate,
+    JudgeConvex,
     JudgeRows,
     JudgeVariant,
     MakeSet,
@@ -57,6 +58,8 @@ def _search_steps(problem, recipe):
     rows = _row_steps(problem, recipe)
     steps = [*rows, *candidates] if recipe.soft_labels else [*candidates, *rows]
     steps += [JudgeVariant(problem, recipe, *variant) for variant in recipe.variants]
+    if recipe.tries_convex:
+        steps.append(JudgeConvex(problem, recipe))
     return [*steps, MakeSet(problem, recipe)] if recipe.candidates else steps
 
 

@@ -9,6 +9,7 @@ import math
 from dataclasses import asdict, dataclass
 from numbers import Integral
 
+from robustfit.robustifiers.convex_learning import is_convex
 from robustfit.robustifiers.dataset_learning.candidate import (
     NATURAL,
     Candidate,
@@ -78,6 +79,8 @@ class Recipe:
     variants : tuple of (float or None, float)
         Shares of rows replaced and radii of moves, as shares of the range, that are
         then tried with the best disturbance; None is the natural set.
+    tries_convex : bool
+        Whether the set of :class:`robustfit.ConvexDatasetLearner` is compared, too.
     n_candidate_rows, n_variant_rows : int
         Rows that each candidate, and each variant, is trained on, at most.
     n_repeats : int
@@ -100,6 +103,7 @@ class Recipe:
     soft_labels: bool = False
     candidates: tuple[Candidate, ...] = ()
     variants: tuple[tuple[float | None, float], ...] = ()
+    tries_convex: bool = False
     n_candidate_rows: int = CANDIDATE_ROWS[0]
     n_variant_rows: int = VARIANT_ROWS[0]
     n_repeats: int = 1
@@ -136,6 +140,7 @@ class Recipe:
             soft_labels=learner.soft_labels,
             candidates=candidates,
             variants=variants,
+            tries_convex=bool(variants) and _is_convex(learner),
             n_candidate_rows=_share(problem, CANDIDATE_SHARE, CANDIDATE_ROWS),
             n_variant_rows=_share(problem, VARIANT_SHARE, VARIANT_ROWS),
             n_repeats=_repeats(problem),
@@ -190,6 +195,10 @@ def _variants(learner, candidates):
     if learner.unclear_fraction != "auto" or learner.soft_labels:
         return ()
     return VARIANTS[_protocol(learner)]
+
+
+def _is_convex(learner):
+    return learner.estimator is not None and is_convex(learner.estimator)
 
 
 def _fixed_share(learner, is_compared):

@@ -25,7 +25,7 @@ from robustfit.robustifiers.dataset_learning.validation import (
     measure_robustness,
 )
 
-__all__ = ["JudgeCandidate", "JudgeRows", "JudgeVariant", "MakeSet"]
+__all__ = ["JudgeCandidate", "JudgeConvex", "JudgeRows", "JudgeVariant", "MakeSet"]
 
 
 class _Judge(Step):
@@ -72,8 +72,8 @@ class _Judge(Step):
             problem, state.row_probabilities, candidate.unclear_fraction, generator
         )
         shown = rows if sources is None else sources[rows]
-        x = make_images(problem, candidate, problem.x[shown], generator)
         y = problem.y[rows]
+        x = make_images(problem, candidate, problem.x[shown], y, generator)
         if self.recipe.soft_labels:
             y = state.row_probabilities[shown]
         if self.recipe.protocol == "fine-tune":
@@ -124,6 +124,18 @@ class JudgeVariant(_Judge):
 
 
 @dataclass(frozen=True)
+class JudgeConvex(_Judge):
+    """Judge the set on which a convex learner's natural optimum is its robust one."""
+
+    name = "convex"
+
+    def run(self, state, generator):
+        """Note the candidate's accuracies; the record tells them."""
+        n_rows = self.recipe.n_variant_rows
+        return self._judge(Candidate(convex=True), state, generator, n_rows)
+
+
+@dataclass(frozen=True)
 class JudgeRows(Step):
     """Ask two nets, each trained on the disturbed other half, what each row shows."""
 
@@ -161,7 +173,7 @@ class MakeSet(Step):
         """Set ``chosen``, ``sources`` and the set; the record is the candidate."""
         problem = self.problem
         state.chosen = state.choose(self.recipe)
-        if self.recipe.unclear_fraction is not None:
+        if self.recipe.unclear_fraction is not None and not state.chosen.convex:
             state.chosen = replace(
                 state.chosen, unclear_fraction=self.recipe.unclear_fraction
             )
@@ -169,5 +181,7 @@ class MakeSet(Step):
             problem, state.row_probabilities, state.chosen.unclear_fraction, generator
         )
         images = state.natural_images(problem)
-        state.x_robust = make_images(problem, state.chosen, images, generator)
+        state.x_robust = make_images(
+            problem, state.chosen, images, problem.y, generator
+        )
         return state.chosen.as_dict()

@@ -2,7 +2,14 @@
 
 import torch
 
-from robustfit._utils.torch_bridge import batch_slices, eval_mode
+from robustfit._utils.torch_bridge import (
+    batch_slices,
+    draw_integer,
+    eval_mode,
+    to_array,
+    to_tensor,
+)
+from robustfit.robustifiers.convex_learning import learn_convex_set
 from robustfit.robustifiers.dataset_learning.fictitious_play import perturb_towards
 from robustfit.robustifiers.dataset_learning.row_judges import (
     own_probability,
@@ -35,7 +42,7 @@ def draw_sources(problem, row_probabilities, unclear_fraction, generator):
     return replace_unclear(clarity, problem.y, bounds, generator)
 
 
-def make_images(problem, candidate, images, generator):
+def make_images(problem, candidate, images, y, generator):
     """Return natural ``images`` moved and disturbed as ``candidate`` says.
 
     Parameters
@@ -44,15 +51,30 @@ def make_images(problem, candidate, images, generator):
     candidate : Candidate
     images : torch.Tensor of shape (n_samples, ...)
         What the rows show.
+    y : torch.Tensor of shape (n_samples,)
+        Their classes.
     generator : torch.Generator
 
     Returns
     -------
     torch.Tensor of the shape of images
     """
+    if candidate.convex:
+        return _make_convex(problem, images, y, generator)
     if candidate.radius > 0:
         images = _move(problem, images, candidate.radius, generator)
     return problem.disturb(candidate.disturbance, images, generator)
+
+
+def _make_convex(problem, images, y, generator):
+    X_robust = learn_convex_set(
+        problem.new_net(),
+        to_array(images),
+        to_array(y),
+        problem.threat_model,
+        seed=draw_integer(generator) % 2**31,
+    )
+    return to_tensor(X_robust, images.device)
 
 
 def _move(problem, images, radius, generator):

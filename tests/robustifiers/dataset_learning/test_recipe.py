@@ -254,6 +254,7 @@ def test_recipe_is_plain_json(make_problem):
         "disturbance": {"amplitude": 0, "contrast": 1, "noise": 0.2, "mixed": False},
         "unclear_fraction": 0.0,
         "radius": 0.0,
+        "convex": False,
     }
     assert recipe["batch_size"] == 32
 
@@ -275,9 +276,11 @@ def test_a_fitted_learner_shows_its_recipe(digits):
                 },
                 "unclear_fraction": 0.0,
                 "radius": 0.0,
+                "convex": False,
             }
         ],
         "variants": [],
+        "tries_convex": False,
         "n_candidate_rows": 1000,
         "n_variant_rows": 1000,
         "n_repeats": 3,

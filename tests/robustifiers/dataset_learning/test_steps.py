@@ -19,6 +19,7 @@ from robustfit.robustifiers.dataset_learning.recipe import Recipe
 from robustfit.robustifiers.dataset_learning.row_judges import halves
 from robustfit.robustifiers.dataset_learning.search_steps import (
     JudgeCandidate,
+    JudgeConvex,
     JudgeRows,
     JudgeVariant,
     MakeSet,
@@ -112,7 +113,7 @@ def test_a_step_leaves_theta_0_and_the_natural_set_alone(make_problem, step):
 
 
 def test_every_step_is_run_alone_here():
-    kinds = {kind for kind, *_ in STEPS} | {KeepBest}
+    kinds = {kind for kind, *_ in STEPS} | {KeepBest, JudgeConvex}
     bases, found = [Step], set()
     for base in bases:
         bases += base.__subclasses__()
@@ -206,7 +207,8 @@ def test_unclear_rows_of_each_class_show_clear_ones(make_problem):
 
 def test_images_move_towards_random_classes_by_a_share_of_the_range(make_problem):
     problem = make_problem(clip_range=(0.0, 2.0))
-    moved = make_images(problem, Candidate(radius=0.05), problem.x, make_generator(0))
+    candidate = Candidate(radius=0.05)
+    moved = make_images(problem, candidate, problem.x, problem.y, make_generator(0))
     gap = (moved - problem.x).abs().flatten(1).amax(1)
     torch.testing.assert_close(gap, torch.full((40,), 0.1))
     towards_right = (moved - problem.x)[:, 0, 0, 3] > 0
