@@ -122,15 +122,17 @@ def write(rows):
         "| model | splits | natural | left by Square | left by auto | certified | "
         "found / by Square / by Square alone | seconds | Square's | ratio |",
         "|---|---|---|---|---|---|---|---|---|---|",
-        *(line(name, [r for r in rows if r["model"] == name]) for name in MODELS),
+        *(
+            line(name, found)
+            for name in MODELS
+            if (found := [row for row in rows if row["model"] == name])
+        ),
     ]
     (RESULTS / "tree_attacks.md").write_text("\n".join(lines) + "\n")
 
 
 def line(name, rows):
     """Return the line of one model: means over its splits."""
-    if not rows:
-        return f"| {name} | 0 |" + " |" * 8
     mean = {
         key: np.mean([row[key] for row in rows])
         for key in rows[0]

@@ -16,6 +16,8 @@ from robustfit.structures.tree_reach import Reach
 
 __all__ = ["TreeAttack"]
 
+_BORDER = 1e-9  # leads up to here may be ties, or rounding: the model is asked
+
 
 class TreeAttack(Attack):
     """Move features across the thresholds of trees while that helps, then kick.
@@ -90,19 +92,25 @@ class TreeAttack(Attack):
             columns = to_array(y[rows])
             search = TreeSearch(reach, columns)
             safe = keeps_class(ensemble, reach.X, columns, threat_model)
-            standing = torch.from_numpy(np.flatnonzero(~safe))
+            standing = np.flatnonzero(~safe)
             for number in range(self.n_starts if len(standing) else 0):
-                search.kick(standing.numpy(), number, start.keys[rows])
-                search.descend(standing.numpy(), number)
-                points = search.points(standing.numpy())
-                x_try = torch.from_numpy(points).to(x).reshape(x[rows[standing]].shape)
-                with torch.no_grad():
-                    fooled = is_fooled(logits_fn(x_try), y[rows[standing]])
-                survivors.record(rows[standing], x_try, fooled)
-                standing = standing[~fooled.cpu()]
+                search.kick(standing, number, start.keys[rows])
+                search.descend(standing, number)
+                claimed = standing[search.lead[standing] <= _BORDER]
+                points = torch.from_numpy(search.points(claimed)).to(x)
+                at = rows[torch.from_numpy(claimed)]
+                self._record(logits_fn, points.reshape(x[at].shape), y, at, survivors)
+                standing = standing[to_array(~survivors.fooled[rows])[standing]]
                 if len(standing) == 0:
                     break
         return AttackOutcome(survivors.x_adv)
+
+    def _record(self, logits_fn, points, y, rows, survivors):
+        """Ask the model about points that should fool it; its word counts."""
+        if len(rows):
+            with torch.no_grad():
+                fooled = is_fooled(logits_fn(points), y[rows])
+            survivors.record(rows, points, fooled)
 
 
 def _read_trees(logits_fn):
