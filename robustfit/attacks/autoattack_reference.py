@@ -11,7 +11,9 @@ from robustfit._utils.torch_bridge import seeded_torch
 from robustfit.attacks._sanity import flags_as_warnings
 from robustfit.attacks.base import AttackOutcome
 from robustfit.attacks.ensemble import Ensemble
-from robustfit.exceptions import FewClassesWarning
+from robustfit.attacks.model_checks import ADVICE
+from robustfit.exceptions import FewClassesWarning, ProbabilityOutputWarning
+from robustfit.sklearn_to_torch.probabilities import looks_like_probabilities
 
 __all__ = ["AutoAttackReference"]
 
@@ -50,8 +52,9 @@ class AutoAttackReference(Ensemble):
     torch's global random state is left as it was; any ``clip_range`` and flat rows
     work (the package clips to [0, 1] and takes images); attacks whose loss is not
     defined for two or three classes are left out with a ``FewClassesWarning`` (the
-    package crashes); the number of targets is bounded by the number of classes. The
-    verdicts are the same, sample by sample, for the same seed and batch size.
+    package crashes); the number of targets is bounded by the number of classes;
+    probabilities are turned back into logits, with a ``ProbabilityOutputWarning``. The
+    verdicts on logits are the same, sample by sample, for the same seed and batch size.
 
     References
     ----------
@@ -73,7 +76,6 @@ class AutoAttackReference(Ensemble):
     """
 
     batches_by_itself = True
-    wants_logits = False  # the package flags probabilities by itself
 
     def __init__(
         self, version: str | Sequence[str] = "standard", *, batch_size: int = 250
@@ -81,8 +83,17 @@ class AutoAttackReference(Ensemble):
         super().__init__(version, batch_size)
 
     def check_model(self, logits_fn, x, y):
-        """Leave it to the package, whose flags become warnings as well."""
-        return []
+        """Warn of probabilities, which the package will not see; of all else it does.
+
+        Its own flags become warnings as well.
+        """
+        with torch.no_grad():
+            output = logits_fn(x[: self.batch_size])
+        if not looks_like_probabilities(output):
+            return []
+        advice = ADVICE[ProbabilityOutputWarning]
+        warnings.warn(advice, ProbabilityOutputWarning, stacklevel=3)
+        return [ProbabilityOutputWarning]
 
     def run(self, logits_fn, x, y, threat_model, generator=None):
         """Return what fools the model, and who survived which attack."""

@@ -23,7 +23,7 @@ from robustfit._utils.torch_bridge import (
 from robustfit.attacks.by_name import make_attack, with_attack_names
 from robustfit.attacks.chunks import attack_in_chunks
 from robustfit.attacks.model_checks import ADVICE
-from robustfit.evaluation.gate import admit, validate_data
+from robustfit.evaluation.gate import admit, validate_data, warn_of_undefined
 from robustfit.evaluation.result import AttackResult
 from robustfit.exceptions import ProbabilityOutputWarning
 from robustfit.sklearn_to_torch.fast_copy import fast_copy
@@ -211,7 +211,9 @@ def _run_attack(attack, classifier, X, kept, rows, threat_model, **chunking):
             )
             robust_after = {n: _spread(alive, rows) for n, alive in after.items()}
             attack.check_result(after)
-        robust = rows & (classifier.columns(X_adv, batch_size) == kept)
+        answers = classifier.columns(X_adv, batch_size)
+    warn_of_undefined(rows & (answers == -2), "adversarial inputs")
+    robust = rows & (answers == kept)
     return {"X_adv": X_adv, "robust": robust, "robust_after": robust_after}
 
 
@@ -249,11 +251,13 @@ def robust_accuracy_score(
 def flagged(attack, classifier, X, y_column):
     """Warn where the model's robustness may be feigned; return it with its logits."""
     x = to_tensor(X[: attack.batch_size], classifier.device)
-    if not attack.needs_gradients:
-        return _unsaturated(classifier, x) if attack.wants_logits else classifier
     y = torch.as_tensor(y_column[: len(x)], device=classifier.device)
     attack.check_model(classifier, x, y)
-    return with_logits(classifier, x[:2]) if attack.wants_logits else classifier
+    if not attack.wants_logits:
+        return classifier
+    if not attack.needs_gradients:
+        return _unsaturated(classifier, x)
+    return with_logits(classifier, x[:2])
 
 
 def _unsaturated(classifier, x):

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from robustfit._utils.torch_bridge import seeded_torch
 from robustfit._utils.torch_private import viewed_tensor
 from robustfit._utils.watched_calls import WatchedCalls
 from robustfit._utils.watched_layers import watched_layers
@@ -21,6 +22,7 @@ __all__ = [
     "logit_of",
     "looks_like_probabilities",
     "recover_logits",
+    "refuse_one_probability",
     "see_through_sigmoid",
     "see_through_softmax",
     "see_through_softmax_layer",
@@ -69,6 +71,38 @@ def with_logits(classifier, x):
     if recover_logits(classifier, x) is classifier:
         return classifier
     return classifier.with_module(_RecoveredLogits(classifier.module))
+
+
+def refuse_one_probability(logits_fn, x, logits):
+    """Raise for a sigmoid's output: read as a logit it is always the second class.
+
+    Parameters
+    ----------
+    logits_fn : callable
+        Frozen, in eval mode.
+    x : torch.Tensor of shape (n_few, ...)
+        A few inputs, to see whether a sigmoid makes the output.
+    logits : torch.Tensor of shape (n_samples, n_classes)
+        Of these and more inputs.
+
+    Raises
+    ------
+    ValueError
+    """
+    is_one_column = logits.shape[1] == 2 and torch.equal(logits[:, 0], -logits[:, 1])
+    if not is_one_column or not ((logits[:, 1] >= 0) & (logits[:, 1] <= 0.5)).all():
+        return
+    sigmoids = []
+    watch = WatchedCalls(_SIGMOID, lambda _, __, output: sigmoids.append(output))
+    with torch.no_grad(), seeded_torch(0), watch:
+        again = logits_fn(x)
+    value = again[:, 1] - again[:, 0]
+    if sigmoids and torch.allclose(sigmoids[-1].flatten().to(value), value):
+        raise ValueError(
+            "The model returns one column, the output of a sigmoid; expected the logit "
+            "of the second class, as gradients of saturated probabilities vanish. "
+            "Leave the sigmoid out."
+        )
 
 
 class _RecoveredLogits(nn.Module):

@@ -8,6 +8,7 @@ import torch
 from skorch import NeuralNetClassifier
 from skorch.utils import to_tensor
 from torch import nn
+from torch.utils.data import Dataset
 
 from robustfit._utils.skorch_private import set_training
 from robustfit._utils.training_batches import LoaderWithoutLoneRow
@@ -120,6 +121,27 @@ class AdversarialNet(NeuralNetClassifier):
             raise ValueError(f"method is {self.method!r}; expected one of {METHODS}.")
         if isinstance(X, np.ndarray | torch.Tensor):
             ThreatModel(self.norm, self.eps, self.clip_range).check_range(X)
+
+    def partial_fit(self, X, y=None, classes=None, **fit_params):
+        """Train on; warn where the units of ``eps`` and X look different.
+
+        Parameters
+        ----------
+        X, y, classes, **fit_params
+            As for ``skorch.NeuralNetClassifier``; ``fit`` calls it.
+
+        Returns
+        -------
+        self : AdversarialNet
+        """
+        images = X
+        if isinstance(X, Dataset) and len(X) and isinstance(X[0], tuple):
+            images = X[0][0]
+            images = images[None] if isinstance(images, torch.Tensor) else images
+        if isinstance(images, np.ndarray | torch.Tensor):
+            threat_model = ThreatModel(self.norm, self.eps, self.clip_range)
+            threat_model.warn_of_unit(images)
+        return super().partial_fit(X, y, classes=classes, **fit_params)
 
     def perturb(self, x, y):
         """Return the adversarial images of one batch.
