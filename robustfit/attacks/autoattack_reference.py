@@ -11,9 +11,7 @@ from robustfit._utils.torch_bridge import seeded_torch
 from robustfit.attacks._sanity import flags_as_warnings
 from robustfit.attacks.base import AttackOutcome
 from robustfit.attacks.ensemble import Ensemble
-from robustfit.attacks.model_checks import ADVICE
-from robustfit.exceptions import FewClassesWarning, ProbabilityOutputWarning
-from robustfit.sklearn_to_torch.probabilities import looks_like_probabilities
+from robustfit.exceptions import FewClassesWarning
 
 __all__ = ["AutoAttackReference"]
 
@@ -81,19 +79,6 @@ class AutoAttackReference(Ensemble):
         self, version: str | Sequence[str] = "standard", *, batch_size: int = 250
     ):
         super().__init__(version, batch_size)
-
-    def check_model(self, logits_fn, x, y):
-        """Warn of probabilities, which the package will not see; of all else it does.
-
-        Its own flags become warnings as well.
-        """
-        with torch.no_grad():
-            output = logits_fn(x[: self.batch_size])
-        if not looks_like_probabilities(output):
-            return []
-        advice = ADVICE[ProbabilityOutputWarning]
-        warnings.warn(advice, ProbabilityOutputWarning, stacklevel=3)
-        return [ProbabilityOutputWarning]
 
     def run(self, logits_fn, x, y, threat_model, generator=None):
         """Return what fools the model, and who survived which attack."""

@@ -85,12 +85,12 @@ def model_flags(logits_fn, x, y, loss="dlr"):
     flags, output = _output_flags(logits_fn, x)
     if loss is None:
         return flags
-    if looks_like_probabilities(output):
+    recovered = recover_logits(logits_fn, x[:2])
+    if looks_like_probabilities(output) or recovered is not logits_fn:
         flags.append(ProbabilityOutputWarning)
     right = (output.argmax(1) == y) & torch.isfinite(output).all(1)
     if right.any():
-        logits_fn = recover_logits(logits_fn, x[:2])
-        flags += _gradient_flags(logits_fn, x[right], y[right], loss)
+        flags += _gradient_flags(recovered, x[right], y[right], loss)
     return flags
 
 

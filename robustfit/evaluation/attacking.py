@@ -27,7 +27,7 @@ from robustfit.evaluation.gate import admit, validate_data, warn_of_undefined
 from robustfit.evaluation.result import AttackResult
 from robustfit.exceptions import ProbabilityOutputWarning
 from robustfit.sklearn_to_torch.fast_copy import fast_copy
-from robustfit.sklearn_to_torch.probabilities import is_saturated_softmax, with_logits
+from robustfit.sklearn_to_torch.probabilities import is_saturated, with_logits
 from robustfit.threat_model import ThreatModel
 
 __all__ = [
@@ -261,8 +261,8 @@ def flagged(attack, classifier, X, y_column):
 
 
 def _unsaturated(classifier, x):
-    """Return it with its logits if a softmax hides from scores what an attack gains."""
-    if not is_saturated_softmax(classifier, x):
+    """Return it with its logits if rounded probabilities hide what an attack gains."""
+    if not is_saturated(classifier, x):
         return classifier
     advice = ADVICE[ProbabilityOutputWarning]
     warnings.warn(advice, ProbabilityOutputWarning, stacklevel=4)

@@ -334,3 +334,36 @@ def test_a_curve_sees_past_infinite_gradients(model):
         curve = security_curve(*model(into=torch.sqrt), eps=[0, 0.2], n_steps=20)
     assert curve.accuracy[0] > 0.8
     assert curve.accuracy[1] < 0.3
+
+
+@pytest.mark.parametrize("attack", ["pgd", QUICK, Square(200), "curve"])
+@pytest.mark.parametrize(("name", "out"), [
+    ("log of a softmax", lambda o: (50 * o).softmax(1).log()),
+    ("log of a softmax in a tuple", lambda o: (torch.log(torch.softmax(50 * o, 1)), 1)),
+    ("sigmoid of each", lambda o: torch.sigmoid(o)),
+])  # fmt: skip
+def test_other_functions_of_logits_are_undone(model, attack, name, out):
+    scale = 1 if name == "sigmoid of each" else 50
+
+    def verdicts(out):
+        net, X, y = model(out)
+        if attack == "curve":
+            return security_curve(net, X, y, eps=[0, 0.1], n_steps=5).accuracy
+        return attack_estimator(net, X, y, attack=attack, eps=0.1).robust
+
+    found, expected = verdicts(out), verdicts(lambda o: scale * o)
+    gap = np.abs(found.astype(float) - expected.astype(float)).mean()
+    assert gap <= 0.05
+    assert expected.mean() < 0.8
+
+
+def test_clipped_probabilities_are_told_where_scores_are_asked(model):
+    net, X, y = model(lambda o: (50 * o).softmax(1).clamp(1e-12, 1))
+    with pytest.warns(ProbabilityOutputWarning):
+        attack_estimator(net, X, y, attack=Square(5), eps=0.15)
+
+
+def test_a_softmax_over_samples_is_not_undone(model):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ProbabilityOutputWarning)
+        attack_estimator(*model(lambda o: o.softmax(0)), eps=0.05, n_steps=2)
