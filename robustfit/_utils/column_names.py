@@ -54,5 +54,5 @@ def _leaving_images(method):
         function = method.__wrapped__ if is_image else method
         return function(self, X, *args, **kwargs)
 
-    leaving_images.leaves_images = True
+    vars(leaving_images)["leaves_images"] = True
     return leaving_images
