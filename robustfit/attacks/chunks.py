@@ -109,7 +109,8 @@ class _ChunkTask:
         checkpoint = Checkpoint(self.folder, self.name, X, y_column)
         state = checkpoint.load()
         if state is not None:
-            return self._read(checkpoint, *state, X)
+            arrays, record = state
+            return self._read(checkpoint, arrays, record, X)
         X_adv, after = self._attack(X, y_column)
         arrays = {f"after_{i}": alive for i, alive in enumerate(after.values())}
         checkpoint.save({"X_adv": X_adv, **arrays}, {"attacks": list(after)})

@@ -117,7 +117,7 @@ def _check_classes(number, surrogate, x, model, logits):
         n_columns = surrogate(x).shape[1]
     known = getattr(model, "classes", None)
     is_other = known is not None and surrogate.classes is not None
-    is_other = is_other and not np.array_equal(known, surrogate.classes)
+    is_other = is_other and not np.array_equal(np.asarray(known), surrogate.classes)
     if n_columns == logits.shape[1] and not is_other:
         return
     own, other = (

@@ -122,7 +122,8 @@ class RobustifiedClassifier(
         """
         self._check_robustifier()
         self._check_fine_tune()
-        vars(self).pop("classifier_", None)  # an interrupt leaves nothing fitted
+        if hasattr(self, "classifier_"):
+            del self.classifier_  # an interrupt leaves nothing fitted
         context = callback_context(self, n_tasks=2)
         context.call_on_fit_task_begin(estimator=self, X=X, y=y)
         self._learn_set(X, y, context.subcontext(task_name="learn-set"))

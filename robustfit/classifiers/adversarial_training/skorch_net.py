@@ -134,10 +134,10 @@ class AdversarialNet(NeuralNetClassifier):
         -------
         self : AdversarialNet
         """
+        first = X[0] if isinstance(X, Dataset) else None
         images = X
-        if isinstance(X, Dataset) and len(X) and isinstance(X[0], tuple):
-            images = X[0][0]
-            images = images[None] if isinstance(images, torch.Tensor) else images
+        if isinstance(first, tuple) and isinstance(first[0], torch.Tensor):
+            images = first[0][None]
         if isinstance(images, np.ndarray | torch.Tensor):
             threat_model = ThreatModel(self.norm, self.eps, self.clip_range)
             threat_model.warn_of_unit(images)
