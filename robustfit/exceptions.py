@@ -24,6 +24,8 @@ __all__ = [
     "RewrittenRowsError",
     "RobustnessWarning",
     "SquareAttackWarning",
+    "UndefinedGradientWarning",
+    "UndefinedOutputWarning",
     "UnreachedOptimumWarning",
     "ZeroGradientWarning",
 ]
@@ -123,6 +125,14 @@ class DynamicDefenseWarning(RobustnessWarning):
 
 class SquareAttackWarning(RobustnessWarning):
     """The black-box Square attack beat the white-box attacks."""
+
+
+class UndefinedGradientWarning(RobustnessWarning):
+    """The loss has a NaN or infinite gradient at some inputs."""
+
+
+class UndefinedOutputWarning(RobustnessWarning):
+    """Logits are NaN or infinite, which is no answer and counts as a wrong one."""
 
 
 class FewClassesWarning(RobustnessWarning):

@@ -217,3 +217,21 @@ def test_images_have_no_names_of_columns(digits, flat):
     assert len(fitted.fit(*flat).get_feature_names_out()) == 64
     shaped = NoisyDataset(image_shape=(1, 8, 8)).fit(*flat)
     assert len(shaped.get_feature_names_out()) == 64
+
+
+@pytest.mark.parametrize("image_shape", [None, (1, 8, 8)])
+@pytest.mark.parametrize("kind", [GammaCorrect, NoisyDataset])
+def test_images_are_no_data_frames(digits, kind, image_shape):
+    images, y, _, _ = digits
+    settings = {"gamma": 2.0} if kind is GammaCorrect else {"random_state": 0}
+    transformer = kind(**settings, image_shape=image_shape)
+    expected = kind(**settings, image_shape=image_shape).fit_transform(images, y)
+    # Without pandas installed scikit-learn raises where it would make a frame.
+    with sklearn.config_context(transform_output="pandas"):
+        if kind is GammaCorrect:  # works without fit
+            np.testing.assert_array_equal(transformer.transform(images), expected)
+        np.testing.assert_array_equal(transformer.fit_transform(images, y), expected)
+        assert type(transformer.transform(images)) is np.ndarray
+        flat_first = kind(**settings, image_shape=(1, 8, 8))
+        flat_first.fit(images.reshape(len(images), -1), y)
+        assert type(flat_first.transform(images)) is np.ndarray

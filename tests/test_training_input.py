@@ -204,3 +204,15 @@ def test_right_units_are_not(norm, eps, clip_range):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         ThreatModel(norm, eps, clip_range).warn_of_unit(np.zeros((2, 1, 8, 8)))
+
+
+@pytest.mark.parametrize("fit", ["fit", "partial_fit"])
+def test_a_wrong_unit_is_told_by_the_net_itself(flat, fit):
+    X, y = flat
+    tensors = torch.tensor(X), torch.tensor(y)
+    for data in ((X, y), tensors, (TensorDataset(*tensors), None)):
+        with pytest.warns(BudgetUnitWarning, match="eps=8 in linf"):
+            getattr(small_net(eps=8.0, train_split=None), fit)(*data)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", BudgetUnitWarning)
+        getattr(small_net(eps=0.1, train_split=None), fit)(X, y)

@@ -1,5 +1,7 @@
 """Names of the columns that come out: those that went in, where there are columns."""
 
+import functools
+
 from sklearn.base import OneToOneFeatureMixin
 from sklearn.utils.metaestimators import available_if
 
@@ -15,9 +17,17 @@ def _has_columns(estimator):
 class SameColumnsMixin(OneToOneFeatureMixin):
     """Adds ``get_feature_names_out`` for flat rows; images have no columns.
 
-    Without it scikit-learn leaves images the arrays that they are when it is configured
-    to return data frames.
+    Images stay the arrays that they are when scikit-learn is configured to return data
+    frames, as it cannot make one of them.
     """
+
+    def __init_subclass__(cls, **kwargs):
+        """Let images pass by scikit-learn's wrappers, which the class has now."""
+        super().__init_subclass__(**kwargs)
+        for name in ("transform", "fit_transform"):
+            method = getattr(cls, name, None)
+            if hasattr(method, "__wrapped__") and not hasattr(method, "leaves_images"):
+                setattr(cls, name, _leaving_images(method))
 
     @available_if(_has_columns)
     def get_feature_names_out(self, input_features=None):
@@ -33,3 +43,16 @@ class SameColumnsMixin(OneToOneFeatureMixin):
         ndarray of str
         """
         return super().get_feature_names_out(input_features)
+
+
+def _leaving_images(method):
+    """Return a method that makes data frames, but not of images."""
+
+    @functools.wraps(method)
+    def leaving_images(self, X, *args, **kwargs):
+        is_image = getattr(X, "ndim", 2) == 4
+        function = method.__wrapped__ if is_image else method
+        return function(self, X, *args, **kwargs)
+
+    vars(leaving_images)["leaves_images"] = True
+    return leaving_images

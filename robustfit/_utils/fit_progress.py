@@ -4,6 +4,7 @@ import time
 from contextlib import contextmanager
 
 from robustfit._utils.checkpoint import Checkpoint
+from robustfit._utils.content_identity import identify
 from robustfit._utils.sklearn_private import callback_context
 from robustfit._utils.torch_bridge import draw_seed
 
@@ -41,12 +42,17 @@ def open_fit(estimator, X, y, *, not_in_key=(), start=None, seed=None):
     parameters = estimator.get_params(deep=False)
     for name in (*NOT_IN_RESULT, *not_in_key):
         parameters.pop(name, None)
+    if estimator.checkpoint is not None:  # an edited function has the name it had
+        for name, value in parameters.items():
+            parameters[name] = identify(value) if callable(value) else value
     checkpoint = Checkpoint(
         estimator.checkpoint, type(estimator).__name__, parameters, X, y, start
     )
     saved = checkpoint.load()
     if saved is not None:
-        seed = saved[1]["seed"]
+        seed = saved[1].get("seed")
+        if not isinstance(seed, int):
+            raise checkpoint.refusal(f"its seed is {seed!r}")
     elif seed is None:
         seed = draw_seed(estimator.random_state)
     return checkpoint, saved, seed

@@ -11,7 +11,6 @@ from robustfit.attacks.base import AttackOutcome
 from robustfit.attacks.ensemble import Ensemble
 from robustfit.attacks.fab import FAB
 from robustfit.attacks.losses import margin
-from robustfit.attacks.model_checks import check_model
 from robustfit.attacks.search import is_fooled, logits_in_batches
 from robustfit.attacks.square import Square
 from robustfit.sklearn_to_torch.fast_copy import bfloat16_copy
@@ -117,14 +116,6 @@ class AutoAttack(Ensemble):
         self.precision = precision
         self.n_steps = n_steps
         self.n_queries = n_queries
-
-    def check_model(self, logits_fn, x, y):
-        """Warn about a model whose robustness may be feigned, by the paper's flags."""
-        rows = slice(0, self.batch_size)
-        expects_noise = self.version == "rand"
-        return check_model(
-            logits_fn, x[rows], y[rows], loss="dlr", expects_noise=expects_noise
-        )
 
     def run(self, logits_fn, x, y, threat_model, generator=None):
         """Return what fools the model, and who survived which attack."""

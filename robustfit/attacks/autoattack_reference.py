@@ -51,8 +51,9 @@ class AutoAttackReference(Ensemble):
     torch's global random state is left as it was; any ``clip_range`` and flat rows
     work (the package clips to [0, 1] and takes images); attacks whose loss is not
     defined for two or three classes are left out with a ``FewClassesWarning`` (the
-    package crashes); the number of targets is bounded by the number of classes. The
-    verdicts are the same, sample by sample, for the same seed and batch size.
+    package crashes); the number of targets is bounded by the number of classes;
+    probabilities are turned back into logits, with a ``ProbabilityOutputWarning``. The
+    verdicts on logits are the same, sample by sample, for the same seed and batch size.
 
     References
     ----------
@@ -74,16 +75,11 @@ class AutoAttackReference(Ensemble):
     """
 
     batches_by_itself = True
-    wants_logits = False  # the package flags probabilities by itself
 
     def __init__(
         self, version: str | Sequence[str] = "standard", *, batch_size: int = 250
     ):
         super().__init__(version, batch_size)
-
-    def check_model(self, logits_fn, x, y):
-        """Leave it to the package, whose flags become warnings as well."""
-        return []
 
     def run(self, logits_fn, x, y, threat_model, generator=None):
         """Return what fools the model, and who survived which attack."""

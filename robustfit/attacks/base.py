@@ -15,10 +15,10 @@ import torch
 
 from robustfit._utils.content_identity import identify
 from robustfit._utils.sample_random import sample_keys
+from robustfit.attacks.direct_call import admit_tensors
 from robustfit.attacks.model_checks import check_model
 from robustfit.attacks.search import is_fooled, logits_in_batches
 from robustfit.sklearn_to_torch.probabilities import recover_logits
-from robustfit.sklearn_to_torch.written_input import with_own_input
 from robustfit.threat_model import ThreatModel
 
 __all__ = ["Attack", "AttackOutcome", "as_attack"]
@@ -72,8 +72,8 @@ class Attack(ABC):
         Whether the model has to be differentiable. False lets the attack be used on
         anything with ``predict``.
     wants_logits : bool, default=True
-        Whether the evaluation turns the output of a model that returns probabilities
-        back into logits before the attack sees it.
+        Whether what a model returns is to be turned into logits, probabilities too,
+        before the attack sees it, and labels are to be columns of them.
     batches_by_itself : bool, default=False
         Whether the attack is to be given all samples at once, not in chunks.
     batch_size : int, default=128
@@ -132,17 +132,32 @@ class Attack(ABC):
 
         Parameters
         ----------
-        logits_fn : callable
-            Maps inputs (n_samples, ...) to logits (n_samples, n_classes).
+        logits_fn : TorchClassifier, torch.nn.Module or callable
+            Maps inputs (n_samples, ...) to logits (n_samples, n_classes), or to what
+            they can be made of, see :class:`robustfit.TorchClassifier`. Put a module in
+            eval mode first.
         x : torch.Tensor of shape (n_samples, ...)
-        y : torch.Tensor of shape (n_samples,), int64
+            In the threat model's ``clip_range``.
+        y : torch.Tensor of shape (n_samples,)
+            Columns of the logits, 0 to n_classes - 1.
         threat_model : ThreatModel
         generator : torch.Generator or None, default=None
             What random numbers depend on.
+
+        Raises
+        ------
+        TypeError
+            For a fitted estimator or arrays, which
+            :func:`robustfit.attack_estimator` takes.
+        PixelRangeError
+            For inputs outside ``clip_range``.
+        ValueError
+            For an output that is no logits, and labels that are no columns of them.
         """
         outcome = AttackOutcome(x)
         if len(x):
-            logits_fn = with_own_input(logits_fn)
+            if self.wants_logits:
+                logits_fn, x, y = admit_tensors(logits_fn, x, y, threat_model)
             self.check_model(logits_fn, x, y)
             if self.needs_gradients and self.wants_logits:
                 logits_fn = recover_logits(logits_fn, x[:2])
@@ -168,13 +183,13 @@ class Attack(ABC):
     ) -> list[type[Warning]]:
         """Warn where the model may feign robustness; return the warnings' classes.
 
-        Called once, before the first run. By default an attack that needs gradients
-        asks on one batch whether the loss that it maximises has any.
+        Called once, before the first run. By default an attack asks on one batch
+        whether outputs are noise, NaN, or depend on the batch, and, if it needs
+        gradients, whether the loss that it maximises has any.
         """
-        if not self.needs_gradients:
-            return []
         rows = slice(0, self.batch_size)
-        return check_model(logits_fn, x[rows], y[rows], loss=self.loss)
+        loss = self.loss if self.needs_gradients else None
+        return check_model(logits_fn, x[rows], y[rows], loss=loss)
 
     def check_result(self, robust_after: dict) -> None:  # noqa: B027 (a hook)
         """Warn where the survivors of an ensemble look suspicious.

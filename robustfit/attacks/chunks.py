@@ -22,6 +22,7 @@ from robustfit._utils.torch_bridge import (
     to_tensor,
 )
 from robustfit.attacks.base import Attack
+from robustfit.exceptions import AttackBudgetError
 from robustfit.threat_model import ThreatModel
 
 __all__ = ["attack_in_chunks"]
@@ -109,11 +110,26 @@ class _ChunkTask:
         state = checkpoint.load()
         if state is not None:
             arrays, record = state
-            after = {n: arrays[f"after_{i}"] for i, n in enumerate(record["attacks"])}
-            return arrays["X_adv"], after
+            return self._read(checkpoint, arrays, record, X)
         X_adv, after = self._attack(X, y_column)
         arrays = {f"after_{i}": alive for i, alive in enumerate(after.values())}
         checkpoint.save({"X_adv": X_adv, **arrays}, {"attacks": list(after)})
+        return X_adv, after
+
+    def _read(self, checkpoint, arrays, record, X):
+        """Return a saved result; raise for what this attack cannot have saved."""
+        try:
+            X_adv = arrays["X_adv"]
+            after = {n: arrays[f"after_{i}"] for i, n in enumerate(record["attacks"])}
+            is_whole = all(alive.shape == (len(X),) for alive in after.values())
+            is_bool = all(alive.dtype == bool for alive in after.values())
+            if X_adv.shape != X.shape or X_adv.dtype != X.dtype:
+                raise ValueError(f"X_adv is {X_adv.dtype} {X_adv.shape}")
+            if not (is_whole and is_bool):
+                raise ValueError("verdicts of other samples")
+            self.threat_model.check_perturbation(to_tensor(X_adv), to_tensor(X))
+        except (KeyError, TypeError, ValueError, AttackBudgetError) as error:
+            raise checkpoint.refusal(f"{type(error).__name__}: {error}") from error
         return X_adv, after
 
     def _attack(self, X, y_column):

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from robustfit._utils.argument_checks import check_count
 from robustfit.attacks._sanity import warn_if_square_helped
 from robustfit.attacks.base import Attack
+from robustfit.attacks.model_checks import check_model
 
 __all__ = ["Ensemble"]
 
@@ -32,6 +33,14 @@ class Ensemble(Attack):
         check_count("batch_size", batch_size)
         self.batch_size = int(batch_size)
         self.robust_after_ = {}
+
+    def check_model(self, logits_fn, x, y):
+        """Warn about a model whose robustness may be feigned, by the paper's flags."""
+        rows = slice(0, self.batch_size)
+        expects_noise = self.version == "rand"
+        return check_model(
+            logits_fn, x[rows], y[rows], loss="dlr", expects_noise=expects_noise
+        )
 
     @property
     def part_names(self):

@@ -6,11 +6,13 @@ gradients (n, C), written down, which saves the graph of the loss. With
 ``value_only=True`` it returns the values alone, and autograd can see through them.
 """
 
+import math
 from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 
+from robustfit._utils.torch_bridge import per_sample
 from robustfit.exceptions import NotDifferentiableError
 
 __all__ = [
@@ -18,6 +20,7 @@ __all__ = [
     "check_loss",
     "cross_entropy",
     "differentiate",
+    "exact_gradient",
     "input_gradient",
     "loss_and_input_gradient",
     "margin",
@@ -80,13 +83,24 @@ def differentiate(
     *,
     retain_graph: bool = False,
 ) -> torch.Tensor:
-    """Return the gradient of the scalar ``total`` with respect to ``x``.
+    """Return the gradient of the scalar ``total`` with respect to ``x``, all finite.
+
+    NaN, which leads nowhere, becomes zero, and infinity, as of a root at zero, the
+    largest number of the sample's gradient.
 
     Raises
     ------
     NotDifferentiableError
         If ``logits_fn``, which made it, cuts the graph; its name is told.
     """
+    gradient = exact_gradient(total, x, logits_fn, retain_graph=retain_graph)
+    if math.isfinite(gradient.sum()):
+        return gradient
+    return _make_finite(gradient)
+
+
+def exact_gradient(total, x, logits_fn, *, retain_graph=False):
+    """Do the same, with the NaN and infinity that autograd returns."""
     gradient = None
     if total.requires_grad:
         (gradient,) = torch.autograd.grad(
@@ -99,6 +113,13 @@ def differentiate(
             "forward, or use attack='square', which needs no gradients."
         )
     return gradient
+
+
+def _make_finite(gradient):
+    finite = gradient.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
+    largest = finite.flatten(1).abs().amax(1)
+    largest = per_sample(torch.where(largest > 0, largest, 1.0), gradient)
+    return torch.where(gradient.isinf(), gradient.sign() * largest, finite)
 
 
 def _name(logits_fn):

@@ -8,13 +8,15 @@ import warnings
 import torch
 
 from robustfit._utils.watched_calls import WatchedCalls
-from robustfit.attacks.losses import LOSSES, input_gradient
+from robustfit.attacks.losses import LOSSES, exact_gradient
 from robustfit.exceptions import (
     BatchDependenceWarning,
     DynamicDefenseWarning,
     NotDifferentiableError,
     ProbabilityOutputWarning,
     RandomizedDefenseWarning,
+    UndefinedGradientWarning,
+    UndefinedOutputWarning,
     ZeroGradientWarning,
 )
 from robustfit.sklearn_to_torch.probabilities import (
@@ -40,6 +42,12 @@ ADVICE = {
     "gradient attacks cannot move (on the cross-entropy they take the margin's "
     "gradient instead): look for saturated outputs or rounding in the model, and "
     "compare with loss='margin' and attack='square'.",
+    UndefinedOutputWarning: "The model returns NaN or infinite logits for some of the "
+    "samples attacked, which counts as a wrong answer: look for divisions by zero (a "
+    "standard deviation of equal values), roots and logarithms of zero.",
+    UndefinedGradientWarning: "The loss has a NaN or infinite gradient at some inputs, "
+    "as a root has at zero. An attack takes NaN for zero there, and may be misled: add "
+    "a small number inside the root, and compare with attack='square'.",
     DynamicDefenseWarning: "The model computes gradients while it predicts; AutoAttack "
     "may not be enough and an adaptive attack is needed.",
 }
@@ -71,9 +79,23 @@ def model_flags(logits_fn, x, y, loss="dlr"):
     logits_fn : callable
     x : torch.Tensor of shape (n_samples, ...)
     y : torch.Tensor of shape (n_samples,)
-    loss : {"cross-entropy", "margin", "dlr"}, default="dlr"
-        What the attack maximises.
+    loss : {"cross-entropy", "margin", "dlr"} or None, default="dlr"
+        What the attack maximises; None for an attack that asks for outputs only.
     """
+    flags, output = _output_flags(logits_fn, x)
+    if loss is None:
+        return flags
+    recovered = recover_logits(logits_fn, x[:2])
+    if looks_like_probabilities(output) or recovered is not logits_fn:
+        flags.append(ProbabilityOutputWarning)
+    right = (output.argmax(1) == y) & torch.isfinite(output).all(1)
+    if right.any():
+        flags += _gradient_flags(recovered, x[right], y[right], loss)
+    return flags
+
+
+def _output_flags(logits_fn, x):
+    """Return the flags that outputs raise, and the output for ``x``."""
     flags: list[type[Warning]] = []
     calls: list[bool] = []
     with torch.no_grad(), WatchedCalls(_GRADIENTS, lambda *_: calls.append(True)):
@@ -84,12 +106,9 @@ def model_flags(logits_fn, x, y, loss="dlr"):
         flags.append(RandomizedDefenseWarning)
     elif _depends_on_batch(logits_fn, x, outputs[0]):
         flags.append(BatchDependenceWarning)
-    if looks_like_probabilities(outputs[0]):
-        flags.append(ProbabilityOutputWarning)
-    right = outputs[0].argmax(1) == y
-    if _lack_gradients(recover_logits(logits_fn, x[:2]), x[right], y[right], loss):
-        flags.append(ZeroGradientWarning)
-    return flags
+    if not torch.isfinite(outputs[0]).all():
+        flags.append(UndefinedOutputWarning)
+    return flags, outputs[0]
 
 
 def _differ(outputs, expected, tolerance):
@@ -111,19 +130,20 @@ def _depends_on_batch(logits_fn, x, outputs):
     return _differ(alone, outputs[:2], _BATCH_TOLERANCE)
 
 
-def _lack_gradients(logits_fn, x, y, loss):
-    """Return whether the loss has no gradient at more than a few right samples.
+def _gradient_flags(logits_fn, x, y, loss):
+    """Return the flags of the loss's gradients at samples that are right.
 
     Of right samples only: the ratio "dlr" is constant where the true class comes third.
     """
-    if len(x) == 0:
-        return False
-
-    def values(logits, y):
-        return LOSSES[loss](logits, y, value_only=True)
-
+    x = x.detach().requires_grad_(True)
     try:
-        gradient = input_gradient(logits_fn, x, y, values)
+        with torch.enable_grad():
+            total = LOSSES[loss](logits_fn(x), y, value_only=True).sum()
+        gradient = exact_gradient(total, x, logits_fn).flatten(1)
     except (RuntimeError, NotDifferentiableError):  # there is none at all
-        return True
-    return float((gradient.flatten(1) == 0).all(1).float().mean()) > _FEW
+        return [ZeroGradientWarning]
+    undefined = ~torch.isfinite(gradient).all()
+    lacking = float((gradient == 0).all(1).float().mean()) > _FEW
+    return [UndefinedGradientWarning] * bool(undefined) + [
+        ZeroGradientWarning
+    ] * lacking

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from copy import copy
 
+import numpy as np
 import torch
 
 from robustfit._utils.content_identity import identify
@@ -29,7 +30,8 @@ class TransferAttack(Attack):
     Raises
     ------
     ValueError
-        For an empty list of surrogates.
+        For an empty list of surrogates; when it runs, for a surrogate that tells other
+        classes apart than the model.
 
     Notes
     -----
@@ -92,8 +94,12 @@ class TransferAttack(Attack):
         """
         attack = self._white_box()
         with torch.no_grad():
-            survivors = Survivors(x, is_fooled(logits_fn(x), y))
-        for surrogate in map(as_torch, self.surrogates):
+            logits = logits_fn(x)
+        surrogates = [as_torch(surrogate) for surrogate in self.surrogates]
+        for number, surrogate in enumerate(surrogates):
+            _check_classes(number, surrogate, x[:2], logits_fn, logits)
+        survivors = Survivors(x, is_fooled(logits, y))
+        for surrogate in surrogates:
             rows = survivors.rows()
             if len(rows) == 0:
                 break
@@ -103,3 +109,25 @@ class TransferAttack(Attack):
             with torch.no_grad():
                 survivors.record(rows, x_adv, is_fooled(logits_fn(x_adv), y[rows]))
         return AttackOutcome(survivors.x_adv)
+
+
+def _check_classes(number, surrogate, x, model, logits):
+    """Raise a ValueError unless surrogate and model have the same classes."""
+    with torch.no_grad():
+        n_columns = surrogate(x).shape[1]
+    known = getattr(model, "classes", None)
+    is_other = known is not None and surrogate.classes is not None
+    is_other = is_other and not np.array_equal(np.asarray(known), surrogate.classes)
+    if n_columns == logits.shape[1] and not is_other:
+        return
+    own, other = (
+        f"{count} classes" if classes is None else f"the classes {classes.tolist()}"
+        for count, classes in (
+            (n_columns, surrogate.classes), (logits.shape[1], known)
+        )
+    )  # fmt: skip
+    raise ValueError(
+        f"surrogates[{number}] tells {own} apart, and the model {other}; expected the "
+        "same, as a label is a column of both. Train the surrogate on the classes of "
+        "the model."
+    )

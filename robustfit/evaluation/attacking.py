@@ -25,11 +25,11 @@ from robustfit.attacks.chunks import attack_in_chunks
 from robustfit.attacks.model_checks import ADVICE
 from robustfit.evaluation.attack_choice import resolve_attack
 from robustfit.evaluation.certified import certified_or_none
-from robustfit.evaluation.gate import admit, validate_data
+from robustfit.evaluation.gate import admit, validate_data, warn_of_undefined
 from robustfit.evaluation.result import AttackResult
 from robustfit.exceptions import ProbabilityOutputWarning
 from robustfit.sklearn_to_torch.fast_copy import fast_copy
-from robustfit.sklearn_to_torch.probabilities import is_saturated_softmax, with_logits
+from robustfit.sklearn_to_torch.probabilities import is_saturated, with_logits
 from robustfit.threat_model import ThreatModel
 
 __all__ = [
@@ -227,7 +227,9 @@ def _run_attack(attack, classifier, X, kept, rows, threat_model, **chunking):
             )
             robust_after = {n: _spread(alive, rows) for n, alive in after.items()}
             attack.check_result(after)
-        robust = rows & (classifier.columns(X_adv, batch_size) == kept)
+        answers = classifier.columns(X_adv, batch_size)
+    warn_of_undefined(rows & (answers == -2), "adversarial inputs")
+    robust = rows & (answers == kept)
     return {"X_adv": X_adv, "robust": robust, "robust_after": robust_after}
 
 
@@ -265,16 +267,18 @@ def robust_accuracy_score(
 def flagged(attack, classifier, X, y_column):
     """Warn where the model's robustness may be feigned; return it with its logits."""
     x = to_tensor(X[: attack.batch_size], classifier.device)
-    if not attack.needs_gradients:
-        return _unsaturated(classifier, x) if attack.wants_logits else classifier
     y = torch.as_tensor(y_column[: len(x)], device=classifier.device)
     attack.check_model(classifier, x, y)
-    return with_logits(classifier, x[:2]) if attack.wants_logits else classifier
+    if not attack.wants_logits:
+        return classifier
+    if not attack.needs_gradients:
+        return _unsaturated(classifier, x)
+    return with_logits(classifier, x[:2])
 
 
 def _unsaturated(classifier, x):
-    """Return it with its logits if a softmax hides from scores what an attack gains."""
-    if not is_saturated_softmax(classifier, x):
+    """Return it with its logits if rounded probabilities hide what an attack gains."""
+    if not is_saturated(classifier, x):
         return classifier
     advice = ADVICE[ProbabilityOutputWarning]
     warnings.warn(advice, ProbabilityOutputWarning, stacklevel=4)

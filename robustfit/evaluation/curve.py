@@ -13,11 +13,14 @@ from robustfit.attacks import APGD, FAB
 from robustfit.attacks.search import is_fooled
 from robustfit.evaluation.attacking import flagged
 from robustfit.evaluation.counting_error import wilson_interval
-from robustfit.evaluation.gate import admit, validate_data
+from robustfit.evaluation.gate import admit, validate_data, warn_of_undefined
 from robustfit.sklearn_to_torch.probabilities import with_logits
 from robustfit.threat_model import ThreatModel
 
 __all__ = ["SecurityCurve", "minimal_distances", "security_curve"]
+
+# Of the random starts: a curve is the same in every call.
+_SEED = 0
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,9 @@ class SecurityCurve:
     norm : str
     unit : str, default="units of X"
         Of budgets and distances; "units of scale" where features have their own.
+    seed : int or None, default=None
+        What the random numbers of the search were drawn from; None where the distances
+        do not say.
 
     See Also
     --------
@@ -57,6 +63,7 @@ class SecurityCurve:
     distances: np.ndarray
     norm: str = "linf"
     unit: str = "units of X"
+    seed: int | None = None
 
     @property
     def n_samples(self) -> int:
@@ -70,7 +77,9 @@ class SecurityCurve:
         return np.array([wilson_interval(n, self.n_samples) for n in n_right])
 
     @classmethod
-    def from_distances(cls, distances, *, eps, norm="linf", unit="units of X"):
+    def from_distances(
+        cls, distances, *, eps, norm="linf", unit="units of X", seed=None
+    ):
         """Return the curve of given minimal distances at the budgets ``eps``.
 
         Parameters
@@ -80,15 +89,36 @@ class SecurityCurve:
         eps : array-like of shape (n_budgets,)
         norm : {"linf", "l2", "l1"}, default="linf"
         unit : str, default="units of X"
+        seed : int or None, default=None
+            What the random numbers of the search were drawn from.
 
         Returns
         -------
         SecurityCurve
+
+        Raises
+        ------
+        ValueError
+            For distances or budgets that are no vector of numbers >= 0.
         """
-        distances = np.asarray(distances, dtype=float)
-        eps = np.sort(np.asarray(eps, dtype=float))
+        distances = _check_lengths("distances", distances)
+        eps = np.sort(_check_lengths("eps", eps, is_finite=True))
         accuracy = np.array([(distances > budget).mean() for budget in eps])
-        return cls(eps, accuracy, distances, norm, unit)
+        return cls(eps, accuracy, distances, norm, unit, seed)
+
+
+def _check_lengths(name, lengths, *, is_finite=False):
+    """Return lengths in the units of X as a vector of float64, else raise."""
+    values = np.asarray(lengths)
+    if values.ndim == 1 and len(values) and values.dtype.kind in "iuf":
+        values = values.astype(float)
+        if (values >= 0).all() and (not is_finite or np.isfinite(values).all()):
+            return values
+    finite = "finite " if is_finite else ""
+    raise ValueError(
+        f"{name} is {lengths!r}; expected a list of {finite}numbers >= 0 in the units "
+        "of X, say [0, 0.05, 0.1]."
+    )
 
 
 def minimal_distances(
@@ -208,10 +238,13 @@ def _distances(attack, classifier, X, columns, threat_model):
     """Return how far the attack went; infinite for samples that it did not fool."""
     x = to_tensor(X, classifier.device)
     y = torch.as_tensor(columns, device=classifier.device)
-    x_adv = attack.run(classifier, x, y, threat_model).x_adv
+    generator = torch.Generator(classifier.device).manual_seed(_SEED)
+    x_adv = attack.run(classifier, x, y, threat_model, generator).x_adv
     with torch.no_grad():
-        fooled = is_fooled(classifier(x_adv), y)
-    distance = threat_model.distance(x_adv, x)
+        logits = classifier(x_adv)
+    fooled, distance = is_fooled(logits, y), threat_model.distance(x_adv, x)
+    is_undefined = ~torch.isfinite(logits).all(1) & (distance > 0)
+    warn_of_undefined(to_array(is_undefined), "adversarial inputs")
     return to_array(torch.where(fooled, distance, torch.inf))
 
 
@@ -239,7 +272,7 @@ def security_curve(
     y : array-like of shape (n_samples,)
     eps : array-like of shape (n_budgets,) or None, default=None
         Budgets in the units of X, or of ``scale``: the budget of a feature is eps times
-        its scale. None is 50 of them, from 0 to where all fall.
+        its scale. Finite and >= 0; None is 50 of them, from 0 to where all fall.
     norm : {"linf", "l2", "l1"}, default="linf"
     clip_range, scale, n_steps, n_targets, batch_size
         See :func:`minimal_distances`.
@@ -250,6 +283,12 @@ def security_curve(
     Returns
     -------
     SecurityCurve
+
+    Raises
+    ------
+    ValueError
+        For budgets that are no list of numbers >= 0, and labels that the model cannot
+        have.
 
     See Also
     --------
@@ -268,7 +307,13 @@ def security_curve(
     True
     """
     threat_model = ThreatModel(norm, 0.0, clip_range, scale)
+    if eps is not None:
+        eps = np.sort(_check_lengths("eps", eps, is_finite=True))
     model = _admit(estimator, X, y, threat_model, batch_size)
+    if eps is not None and eps[-1] > 0:  # one budget of many may be meant to be large
+        positive = eps[eps > 0]
+        middle = replace(model[-1], eps=float(positive[(len(positive) - 1) // 2]))
+        middle.warn_of_unit(model[1])
     distances = _minimal_distances(*model, n_steps=n_steps, n_targets=n_targets,
                                    batch_size=batch_size)  # fmt: skip
     if confirm:
@@ -278,7 +323,9 @@ def security_curve(
         largest = float(finite.max()) if len(finite) else 1.0
         eps = np.linspace(0, 1.05 * largest or 1.0, 50)
     unit = "units of X" if scale is None else "units of scale"
-    return SecurityCurve.from_distances(distances, eps=eps, norm=norm, unit=unit)
+    return SecurityCurve.from_distances(
+        distances, eps=eps, norm=norm, unit=unit, seed=_SEED
+    )
 
 
 def _confirm(classifier, X, columns, threat_model, *, distances, batch_size):

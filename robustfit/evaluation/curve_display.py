@@ -21,7 +21,8 @@ class SecurityCurveDisplay:
     ----------
     curve : SecurityCurve
     name : str or None, default=None
-        Label of the curve, which adds the number of samples; None for no legend.
+        Label of the curve, which adds the number of samples, and the seed where the
+        curve knows it; None labels it with these alone.
 
     Attributes
     ----------
@@ -120,8 +121,7 @@ class SecurityCurveDisplay:
         SecurityCurveDisplay
         """
         ax = get_axes(ax)
-        name = self.name if name is None else name
-        label = None if name is None else f"{name} (n={self.curve.n_samples})"
+        label = self._label(self.name if name is None else name)
         drawn = {"drawstyle": "steps-post", "label": label, "linewidth": 1.8}
         if not {"color", "c"} & set(line_kw):
             drawn["color"] = color(len(ax.get_lines()))
@@ -140,3 +140,10 @@ class SecurityCurveDisplay:
         add_legend(ax, top=1)
         self.ax_, self.figure_ = ax, ax.figure
         return self
+
+    def _label(self, name):
+        """Return what the accuracies are shares of, after a name if there is one."""
+        numbers = f"n={self.curve.n_samples}"
+        if self.curve.seed is not None:
+            numbers += f", seed {self.curve.seed}"
+        return numbers if name is None else f"{name} ({numbers})"

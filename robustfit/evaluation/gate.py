@@ -8,26 +8,31 @@ import warnings
 from typing import NamedTuple
 
 import numpy as np
+import skorch
 import torch
-from sklearn.base import is_regressor
+from sklearn.base import is_classifier
 from sklearn.utils.validation import check_consistent_length, column_or_1d
 
 from robustfit._utils.input_arrays import as_numbers, plain_array
-from robustfit._utils.torch_bridge import seeded_torch, to_array
-from robustfit._utils.watched_calls import WatchedCalls
-from robustfit.exceptions import NotDifferentiableError, RobustnessWarning
+from robustfit._utils.torch_bridge import to_array, to_tensor
+from robustfit.exceptions import (
+    NotDifferentiableError,
+    RobustnessWarning,
+    UndefinedOutputWarning,
+)
 from robustfit.sklearn_to_torch.black_box import as_black_box, as_torch_or_black_box
+from robustfit.sklearn_to_torch.probabilities import refuse_one_probability
 from robustfit.sklearn_to_torch.torch_classifier import (
     TorchClassifier,
     as_torch,
     predicted_columns,
 )
 
-__all__ = ["Admitted", "admit", "admit_known", "validate_data"]
+__all__ = ["Admitted", "admit", "admit_known", "validate_data", "warn_of_undefined"]
 
 _TOLERATED = 0.01  # share of predictions that may differ, by rounding
 _ANOTHER_MODEL = 0.5
-_SIGMOID = (torch.sigmoid, torch.Tensor.sigmoid, torch.special.expit)
+_MOST_SHOWN = 5
 
 
 class Admitted(NamedTuple):
@@ -91,6 +96,7 @@ def admit(estimator, X, y, *, given=None, needs_gradients=True, batch_size=128):
     with classifier.frozen():  # skorch's predict leaves a net in eval mode
         admitted = _admit_labels(classifier, X, y, batch_size)
         share = _disagreement(estimator, X, given, admitted)
+    warn_of_undefined(admitted.predicted == -2, "natural inputs")
     if share > _ANOTHER_MODEL:
         if needs_gradients or not hasattr(estimator, "classes_"):
             raise NotDifferentiableError(_explain(estimator, share))
@@ -98,6 +104,31 @@ def admit(estimator, X, y, *, given=None, needs_gradients=True, batch_size=128):
     if share > _TOLERATED:
         warnings.warn(_explain(estimator, share), RobustnessWarning, stacklevel=4)
     return admitted
+
+
+def warn_of_undefined(is_undefined, inputs):
+    """Warn of samples whose logits are NaN or infinite.
+
+    Parameters
+    ----------
+    is_undefined : ndarray of shape (n_samples,), bool
+    inputs : str
+        What the model was given.
+    """
+    if not is_undefined.any():
+        return
+    rows = np.flatnonzero(is_undefined)
+    shown = ", ".join(map(str, rows[:_MOST_SHOWN])) + ", ..." * (
+        len(rows) > _MOST_SHOWN
+    )
+    warnings.warn(
+        f"The model returns NaN or infinite logits for {len(rows)} of "
+        f"{len(is_undefined)} {inputs} (rows {shown}), which count as wrong answers. "
+        "Look for divisions by zero (a standard deviation of equal values), roots and "
+        "logarithms of zero in the model.",
+        UndefinedOutputWarning,
+        stacklevel=4,
+    )
 
 
 def admit_known(estimator, X, y, **gate):
@@ -131,27 +162,11 @@ def admit_known(estimator, X, y, **gate):
 def _admit_labels(classifier, X, y, batch_size=128):
     """Do the same for a :class:`TorchClassifier`, which has no ``predict``."""
     logits = classifier.logits(X, batch_size)
-    _refuse_one_probability(classifier, X, logits)
+    x = to_tensor(X[:1], classifier.device)
+    with classifier.frozen():
+        refuse_one_probability(classifier, x, logits)
     columns = to_array(classifier.encode(y, logits.shape[1]))
     return Admitted(classifier, predicted_columns(logits), columns)
-
-
-def _refuse_one_probability(classifier, X, logits):
-    """Raise for a sigmoid's output: read as a logit it is always the second class."""
-    is_one_column = logits.shape[1] == 2 and torch.equal(logits[:, 0], -logits[:, 1])
-    if not is_one_column or not ((logits[:, 1] >= 0) & (logits[:, 1] <= 0.5)).all():
-        return
-    sigmoids = []
-    watch = WatchedCalls(_SIGMOID, lambda _, __, output: sigmoids.append(output))
-    with seeded_torch(0), watch:
-        again = classifier.logits(X[:1])
-    value = again[:, 1] - again[:, 0]
-    if sigmoids and torch.allclose(sigmoids[-1].flatten().to(value), value):
-        raise ValueError(
-            "The model returns one column, the output of a sigmoid; expected the logit "
-            "of the second class, as gradients of saturated probabilities vanish. "
-            "Leave the sigmoid out."
-        )
 
 
 def _disagreement(estimator, X, given, admitted):
@@ -159,9 +174,11 @@ def _disagreement(estimator, X, given, admitted):
     if not hasattr(estimator, "predict"):
         return 0.0
     names_count = hasattr(given, "columns") and hasattr(estimator, "feature_names_in_")
-    answers = estimator.predict(given if names_count else X)
-    if is_regressor(estimator):  # on one-hot labels
-        own = np.argmax(answers, axis=1)
+    answers = np.asarray(estimator.predict(given if names_count else X))
+    if answers.size > len(X):  # a score a class: one-hot labels, skorch's NeuralNet
+        own = answers.reshape(len(X), -1).argmax(1)
+    elif isinstance(estimator, skorch.NeuralNet) and not is_classifier(estimator):
+        own = answers.reshape(len(X)) > 0.5  # the probability of the second class
     else:
         own = to_array(admitted.classifier.encode(answers))
     return float(np.mean(own != admitted.predicted))

@@ -129,21 +129,21 @@ class Evidence:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             model.fit(self.x.reshape(len(self.x), -1), answers)
-        return _FlatInputs(model, as_torch(self.estimator).classes)
+        n_columns = self.model.classifier.logits(self.x[:1]).shape[1]
+        return _FlatInputs(model, as_torch(self.estimator).classes, n_columns)
 
 
 class _FlatInputs(torch.nn.Module):
     """An estimator of flat rows, for images, with its logits in given columns."""
 
-    def __init__(self, estimator, classes):
+    def __init__(self, estimator, classes, n_columns):
         super().__init__()
         classifier = as_torch(estimator)
         self.module = classifier.module
         own = np.asarray(classifier.classes)
         columns = own if classes is None else np.searchsorted(classes, own)
         self.columns = torch.as_tensor(columns.astype(int))
-        n_columns = len(own) if classes is None else len(classes)
-        self.n_columns = max(n_columns, int(self.columns.max()) + 1)
+        self.n_columns = n_columns
 
     def forward(self, x):
         values = self.module(x.flatten(1))

@@ -12,6 +12,7 @@ from robustfit._utils.torch_bridge import batch_slices, draw_seed, per_sample, t
 from robustfit.attacks.gradient import EveryStepPGD
 from robustfit.attacks.losses import cross_entropy, input_gradient
 from robustfit.evaluation.gate import admit_known, validate_data
+from robustfit.sklearn_to_torch.probabilities import with_logits
 from robustfit.threat_model import ThreatModel
 
 __all__ = ["LossLine", "LossSurface", "loss_along_line", "loss_around_input"]
@@ -75,11 +76,12 @@ def loss_along_line(
     position = np.linspace(0.0, 1.0, n_points)
     loss = np.empty((len(threat_models), n_points))
     with between.frozen():
+        logits = with_logits(between, x[:2])  # of the same module, whatever its weights
         for j, alpha in enumerate(position):
             between.module.load_state_dict(_interpolate(first, last, float(alpha)))
             for i, threat_model in enumerate(threat_models):
                 loss[i, j] = _adversarial_loss(
-                    between, x, column, threat_model, n_steps, batch_size
+                    logits, x, column, threat_model, n_steps, batch_size
                 )
     return LossLine(position, np.array([t.eps for t in threat_models]), loss, norm)
 
@@ -103,6 +105,7 @@ def loss_around_input(
     generator = torch.Generator().manual_seed(draw_seed(random_state))
     random = torch.randn(centre.shape, generator=generator).to(centre.device)
     with classifier.frozen():
+        classifier = with_logits(classifier, centre)
         gradient = input_gradient(classifier, centre, column)
         adversarial = threat_model.steepest_direction(gradient)
         random = threat_model.steepest_direction(random)

@@ -17,6 +17,7 @@ from robustfit._utils.torch_bridge import (
     to_array,
     to_tensor,
 )
+from robustfit._utils.uninterrupted_fit import fit_uninterrupted
 from robustfit.attacks.gradient import EveryStepPGD
 from robustfit.classifiers.adversarial_training.module_training import (
     train_adversarially,
@@ -122,7 +123,8 @@ class AdversarialDataset(TrainingSetRewriter):
     def _learn(self, X, y, image_shape, threat_model):
         device, seed = resolve_device(self.device), draw_seed(self.random_state)
         with seeded_torch(seed):
-            self.estimator_ = self._new_net(image_shape, device, len(X)).fit(X, y)
+            net = self._new_net(image_shape, device, len(X))
+            self.estimator_ = fit_uninterrupted(net, X, y)
         # Fine-tuning starts from estimator_, so that one stays naturally trained.
         self.source_estimator_ = copy.deepcopy(self.estimator_)
         classifier = as_torch(self.source_estimator_)

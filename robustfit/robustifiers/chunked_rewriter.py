@@ -14,6 +14,7 @@ from robustfit._utils.torch_bridge import (
     to_tensor,
 )
 from robustfit._utils.training_batches import spare_lone_rows
+from robustfit._utils.uninterrupted_fit import fit_uninterrupted
 from robustfit.attacks.chunks import attack_in_chunks
 from robustfit.nets import default_classifier
 from robustfit.robustifiers.base import TrainingSetRewriter
@@ -54,7 +55,8 @@ class ChunkedRewriter(TrainingSetRewriter):
         if estimator.get_params(deep=False).get("random_state", seed) is None:
             estimator.set_params(random_state=seed)
         with seeded_torch(seed):
-            self.source_estimator_ = estimator.fit(X, targets_of(estimator, y))
+            fit_uninterrupted(estimator, X, targets_of(estimator, y))
+        self.source_estimator_ = estimator
 
     def _new_source(self, image_shape, threat_model, device):
         """Return an unfitted classifier for labels 0..n_classes-1."""

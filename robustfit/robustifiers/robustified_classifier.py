@@ -6,7 +6,14 @@ from typing import Any
 import numpy as np
 import skorch
 from sklearn import get_config
-from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clone
+from sklearn.base import (
+    BaseEstimator,
+    ClassifierMixin,
+    MetaEstimatorMixin,
+    clone,
+    is_classifier,
+    is_regressor,
+)
 from sklearn.callback import CallbackSupportMixin, with_callbacks
 from sklearn.utils.metadata_routing import (
     MetadataRouter,
@@ -20,6 +27,7 @@ from robustfit._utils.labels import targets_of
 from robustfit._utils.sklearn_private import callback_context
 from robustfit._utils.torch_bridge import draw_seed, seeded_torch
 from robustfit._utils.training_batches import spare_lone_rows
+from robustfit._utils.uninterrupted_fit import fit_uninterrupted
 from robustfit.exceptions import NoStructureError
 from robustfit.sklearn_to_torch.torch_classifier import as_torch, transformer_as_torch
 from robustfit.structures.find_structure import structure_of_estimator
@@ -53,6 +61,13 @@ def _check_takes(classifier, fit_params):
 def _takes_soft_labels(classifier):
     is_net = isinstance(classifier, skorch.NeuralNet)
     return is_net or getattr(classifier, "_takes_soft_labels", False)
+
+
+def _no_robustifier(robustifier):
+    return TypeError(
+        f"robustifier is {robustifier!r}; expected a robustifier, whose fit learns "
+        "X_robust_ and y_robust_, as RobustDatasetLearner() and NoisyDataset()."
+    )
 
 
 class RobustifiedClassifier(
@@ -139,8 +154,11 @@ class RobustifiedClassifier(
         TypeError
             For parameters that the classifier does not take, before any work.
         """
+        self._check_robustifier()
         self._check_fine_tune()
         routed = self._route(fit_params)
+        if hasattr(self, "classifier_"):
+            del self.classifier_  # an interrupt leaves nothing fitted
         context = callback_context(self, n_tasks=2)
         context.call_on_fit_task_begin(estimator=self, X=X, y=y)
         learning = context.subcontext(task_name="learn-set")
@@ -187,6 +205,8 @@ class RobustifiedClassifier(
         with context.propagate_callback_context(self.robustifier_):
             context.call_on_fit_task_begin(estimator=self, X=X, y=y)
             self.robustifier_.fit(X, y, **fit_params)
+            if not hasattr(self.robustifier_, "X_robust_"):
+                raise _no_robustifier(self.robustifier)
             context.call_on_fit_task_end(estimator=self, X=X, y=y)
         self.classes_ = self.robustifier_.classes_
         self.n_features_in_ = self.robustifier_.n_features_in_
@@ -197,17 +217,18 @@ class RobustifiedClassifier(
         X_robust, y_robust = self._learned_set()
         context.call_on_fit_task_begin(estimator=self, X=X_robust, y=y_robust)
         with seeded_torch(draw_seed(self.random_state)):
-            self.classifier_ = spare_lone_rows(clone(self.classifier))
+            classifier = spare_lone_rows(clone(self.classifier))
             if self.fine_tune:
-                self._start_from_theta_0(X, y)
-                self.classifier_.partial_fit(X_robust, y_robust)
-            else:
-                self.classifier_.fit(X_robust, y_robust, **fit_params)
+                self._start_from_theta_0(classifier, X, y)
+            method = "partial_fit" if self.fine_tune else "fit"
+            given = {} if self.fine_tune else fit_params
+            fit_uninterrupted(classifier, X_robust, y_robust, method=method, **given)
+        self.classifier_ = classifier
         context.call_on_fit_task_end(estimator=self, X=X_robust, y=y_robust)
 
     def predict(self, X):
         """Return the predicted labels, shape (n_samples,)."""
-        check_is_fitted(self)
+        check_is_fitted(self, "classifier_")
         column = np.asarray(self.classifier_.predict(self._validate(X)))
         if column.ndim == 2:  # a skorch.NeuralNet predicts scores
             column = column.argmax(1)
@@ -216,7 +237,7 @@ class RobustifiedClassifier(
     @available_if(_classifier_has("predict_proba"))
     def predict_proba(self, X):
         """Return class probabilities, shape (n_samples, n_classes)."""
-        check_is_fitted(self)
+        check_is_fitted(self, "classifier_")
         values = self.classifier_.predict_proba(self._validate(X))
         return self._spread(values, 0.0)
 
@@ -227,7 +248,7 @@ class RobustifiedClassifier(
         Minus infinity for classes that the learned set lacks, where there is a value
         for each class.
         """
-        check_is_fitted(self)
+        check_is_fitted(self, "classifier_")
         values = self.classifier_.decision_function(self._validate(X))
         return self._spread(values, -np.inf)
 
@@ -248,6 +269,11 @@ class RobustifiedClassifier(
         spread = np.full((len(values), len(self.classes_)), absent, values.dtype)
         spread[:, columns] = values
         return spread
+
+    def _check_robustifier(self):
+        given = self.robustifier
+        if not hasattr(given, "fit") or is_classifier(given) or is_regressor(given):
+            raise _no_robustifier(given)
 
     def _check_fine_tune(self):
         if self.fine_tune and not isinstance(self.classifier, skorch.NeuralNet):
@@ -282,19 +308,21 @@ class RobustifiedClassifier(
             return self.robustifier_.X_robust_, targets_of(self.classifier, y_robust)
         return self.robustifier_.X_robust_, self._encode(y_robust)
 
-    def _start_from_theta_0(self, X, y):
-        """Give ``classifier_`` weights naturally trained on the original set."""
+    def _start_from_theta_0(self, classifier, X, y):
+        """Give ``classifier`` weights naturally trained on the original set."""
         theta_0 = getattr(self.robustifier_, "estimator_", None)
-        self.classifier_.initialize()
+        classifier.initialize()
         if isinstance(theta_0, skorch.NeuralNet):
             source = theta_0.module_.state_dict()
-            target = self.classifier_.module_.state_dict()
+            target = classifier.module_.state_dict()
             if {k: v.shape for k, v in source.items()} == {
                 k: v.shape for k, v in target.items()
             }:
-                self.classifier_.module_.load_state_dict(source)
+                classifier.module_.load_state_dict(source)
                 return
-        self.classifier_.partial_fit(self._validate(X), self._encode(y))
+        fit_uninterrupted(
+            classifier, self._validate(X), self._encode(y), method="partial_fit"
+        )
 
     def _encode(self, y):
         """Return labels as the classifier is trained on them: their columns."""
@@ -309,7 +337,7 @@ class RobustifiedClassifier(
 
 @as_torch.register
 def _(estimator: RobustifiedClassifier):
-    check_is_fitted(estimator)
+    check_is_fitted(estimator, "classifier_")
     inner = as_torch(estimator.classifier_)
     classes = estimator.classes_
     if inner.classes is not None:  # the learned set may lack a class

@@ -130,8 +130,8 @@ def check_card(text):
         If it is no card, or one of a later format.
     """
     try:
-        card = json.loads(text)
-    except ValueError as error:
+        card = json.loads(text, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
         raise DatasetFormatError(f"card.json is not JSON ({error}).") from error
     if not isinstance(card, dict) or card.get("format") != FORMAT:
         raise DatasetFormatError(
@@ -141,12 +141,46 @@ def check_card(text):
         raise DatasetFormatError(
             f"The set has format version {card.get('format_version')!r}, this robustfit"
             f" reads version {FORMAT_VERSION}. Install the version that saved it: "
-            f"{(card.get('versions') or {}).get('robustfit', 'unknown')}."
+            f"{_version_of(card)}."
         )
-    missing = {"classes", "labels", "image_shape", "checksums"} - set(card)
+    missing = {"classes", "labels", "image_shape", "checksums", "n_rows", "shape"}
+    missing -= set(card)
     if missing or not isinstance(card["checksums"], dict):
         raise DatasetFormatError(f"card.json lacks {sorted(missing) or 'checksums'}.")
+    _check_values(card)
     return card
+
+
+def _refuse_constant(name):
+    raise ValueError(f"it holds {name}")
+
+
+def _version_of(card):
+    versions = card.get("versions")
+    return versions.get("robustfit") if isinstance(versions, dict) else "unknown"
+
+
+def _check_values(card):
+    """Raise for sizes, classes or a threat model that no set has."""
+    sizes = {"n_rows": [card["n_rows"]]} | {
+        k: card[k] for k in ("shape", "image_shape")
+    }
+    for name, value in sizes.items():
+        is_list = isinstance(value, list) and len(value) in (1, 3)
+        if not is_list or not all(type(v) is int and 0 < v < 2**40 for v in value):
+            raise DatasetFormatError(
+                f"card.json has {name} {card[name]!r}; expected positive numbers."
+            )
+    if math.prod(card["shape"]) != math.prod(card["image_shape"]):
+        raise DatasetFormatError("card.json has an image_shape of another size.")
+    if card["labels"] not in ("soft", "hard") or not isinstance(card["classes"], list):
+        raise DatasetFormatError("card.json lacks hard or soft labels and classes.")
+    threat_model = card.get("threat_model")
+    try:
+        if threat_model is not None:
+            ThreatModel(**threat_model)
+    except (TypeError, ValueError) as error:
+        raise DatasetFormatError(f"card.json has no threat model: {error}") from error
 
 
 def _as_json(value):

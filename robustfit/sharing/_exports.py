@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 from pathlib import Path
+from threading import get_ident
 from urllib.parse import quote
 
 import numpy as np
@@ -83,7 +84,7 @@ def write_png_folder(dataset, folder):
     if folder.exists():
         raise FileExistsError(f"{folder} exists; give the name of a new folder.")
     pixels = _as_bytes(dataset)
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.{get_ident()}.tmp")
     try:
         _write_files(dataset, pixels, temporary)
         os.rename(temporary, folder)

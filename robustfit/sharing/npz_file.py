@@ -2,11 +2,13 @@
 
 import json
 import os
+import struct
 import zipfile
 import zlib
 from collections.abc import Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from threading import get_ident
 from typing import Any
 
 import numpy as np
@@ -23,6 +25,7 @@ from robustfit.sharing._card import (
     make_card,
 )
 from robustfit.sharing._checksums import array_checksum, card_checksum
+from robustfit.sharing._reading import read_array
 from robustfit.sharing.robust_dataset import RobustDataset
 from robustfit.threat_model import ThreatModel
 
@@ -32,6 +35,10 @@ CARD = "card.json"
 # Optional arrays: row numbers of the natural set.
 ROW_NUMBERS = ("sample_indices", "source_indices")
 LARGEST_CARD = 2**24  # bytes
+_DAMAGE = (
+    zipfile.BadZipFile, EOFError, zlib.error, RuntimeError, MemoryError, OverflowError,
+    struct.error,
+)  # fmt: skip
 # A date that every file gets, so that the same set gives the same bytes.
 NO_DATE = (1980, 1, 1, 0, 0, 0)
 
@@ -90,8 +97,9 @@ def save_robust_dataset(
     Raises
     ------
     ValueError
-        For arrays that do not fit together, labels that JSON cannot hold, a measured
-        accuracy without attack or n, or a path that does not end in ``.npz``.
+        For arrays that do not fit together, X of three or five axes or outside the
+        threat model's range, labels that JSON cannot hold, a measured accuracy without
+        attack or n, or a path that does not end in ``.npz``.
     sklearn.exceptions.NotFittedError
         For a robustifier that is not fitted.
 
@@ -140,6 +148,7 @@ def save_robust_dataset(
                 arrays[name] = rows
     about |= {"description": str(description), "license": str(license_note)}
     X, targets, classes = _check_set(X, y, classes)
+    _check_in_range(X, about["threat_model"])
     shape = _check_shape(X, image_shape)
     card = make_card(X, targets, classes, shape, source, measured, about)
     return _save(path, {"X": X, "y": targets} | arrays, classes, card)
@@ -174,7 +183,8 @@ def load_robust_dataset(path: str | Path) -> RobustDataset:
     Raises
     ------
     DatasetFormatError
-        If the file is no such set, is cut off, or has a later format.
+        If the file is no such set, is cut off, has a later format, or holds what no
+        set holds: NaN, values outside its range, sizes that would fill the memory.
     DatasetChecksumError
         If the arrays or the card are not those that were saved.
     FileNotFoundError
@@ -199,14 +209,16 @@ def load_robust_dataset(path: str | Path) -> RobustDataset:
     ...
     FileNotFoundError: [Errno 2] No such file or directory: 'nothing.npz'
     """
+    if not isinstance(path, str | os.PathLike):
+        raise DatasetFormatError(f"path is {path!r}; expected the name of a file.")
     try:
         with zipfile.ZipFile(path) as archive:
             card = _read_card(archive)
             names = [n for n in card["checksums"] if n != "card"]
             if not {"X", "y"} <= set(names) <= {"X", "y", *ROW_NUMBERS}:
                 raise DatasetFormatError(f"The card names the arrays {sorted(names)}.")
-            arrays = {name: _read_array(archive, name) for name in names}
-    except (zipfile.BadZipFile, EOFError, zlib.error, RuntimeError) as error:
+            arrays = {n: read_array(archive, n, _expected(card, n)) for n in names}
+    except _DAMAGE as error:
         raise DatasetFormatError(
             f"{os.fspath(path)} is damaged, cut off or no .npz file ({error})."
         ) from error
@@ -246,6 +258,11 @@ def _describe(threat_model):
 def _check_set(X, y, classes):
     """Return X (float32), the labels as columns or soft labels, and the classes."""
     X = as_numbers(X)
+    if X.ndim not in (2, 4):
+        raise ValueError(
+            f"X has shape {X.shape}; expected (n_samples, n_features) or (n_samples, "
+            "C, H, W). Flatten other rows: X.reshape(len(X), -1)."
+        )
     if np.ndim(y) == 2:
         targets = check_array(y, dtype=np.float32, input_name="y")
         classes = np.arange(targets.shape[1]) if classes is None else classes
@@ -293,7 +310,7 @@ def _check_shape(X, image_shape):
 def _replacing(path):
     """Open a file that takes the place of ``path`` once it is complete."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{get_ident()}.tmp")
     try:
         with temporary.open("wb") as file:
             yield file
@@ -330,16 +347,6 @@ def _read_card(archive):
     return check_card(archive.read(CARD))
 
 
-def _read_array(archive, name):
-    if f"{name}.npy" not in archive.namelist():
-        raise DatasetFormatError(f"The file holds no {name}.npy, which its card names.")
-    try:
-        with archive.open(f"{name}.npy") as member:
-            return np.lib.format.read_array(member, allow_pickle=False)
-    except ValueError as error:
-        raise DatasetFormatError(f"{name}.npy is no plain array ({error}).") from error
-
-
 def _verify(card, arrays):
     """Compare every checksum of the card with what was read."""
     found = {name: array_checksum(array) for name, array in arrays.items()}
@@ -353,25 +360,36 @@ def _verify(card, arrays):
             )
 
 
+def _expected(card, name):
+    """Return dtype and shape of an array, as the card says."""
+    n_rows, n_classes = card["n_rows"], len(card["classes"])
+    if name == "X":
+        return np.float32, (n_rows, *card["shape"])
+    if name == "y" and card["labels"] == "soft":
+        return np.float32, (n_rows, n_classes)
+    return np.int64, (n_rows,)
+
+
 def _check_loaded(card, arrays):
     """Return the classes; raise unless the arrays are a set that fits the card."""
-    X, targets = arrays["X"], arrays["y"]
+    targets, is_hard = arrays["y"], card["labels"] == "hard"
     try:
         classes = _plain_labels(card["classes"])
-        soft = card["labels"] == "soft"
-        fits = (
-            X.dtype == np.float32
-            and X.ndim in (2, 4)
-            and targets.dtype == (np.float32 if soft else np.int64)
-            and targets.shape == ((len(X), len(classes)) if soft else (len(X),))
-            and X[0].size == np.prod(card["image_shape"])
-            and (soft or (targets.min() >= 0 and targets.max() < len(classes)))
-        )
-    except (ValueError, TypeError, IndexError) as error:
+        if not all(np.isfinite(arrays[name]).all() for name in ("X", "y")):
+            raise ValueError("X or y hold NaN or infinity")
+        if is_hard and not (targets.min() >= 0 and targets.max() < len(classes)):
+            raise ValueError(f"y holds other columns than those of {len(classes)}")
+        _check_in_range(arrays["X"], card.get("threat_model"))
+        for name in set(ROW_NUMBERS) & set(arrays):
+            if arrays[name].min() < 0:
+                raise ValueError(f"{name} holds negative numbers")
+    except (ValueError, TypeError) as error:
         raise DatasetFormatError(f"Card and arrays do not fit ({error}).") from error
-    if not fits:
-        raise DatasetFormatError(
-            f"Card and arrays do not fit: X is {X.dtype} {X.shape}, y {targets.dtype} "
-            f"{targets.shape}, for {len(classes)} classes."
-        )
     return classes
+
+
+def _check_in_range(X, threat_model):
+    """Raise a PixelRangeError unless X lies in the range that the set was made for."""
+    if threat_model and threat_model.get("clip_range"):
+        low, high = threat_model["clip_range"]
+        ThreatModel(clip_range=(low, high)).check_range(X)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import singledispatch
 from types import EllipsisType
+from typing import Any
 
 import numpy as np
 import skorch
@@ -103,7 +104,11 @@ class TorchClassifier:
         ValueError
             If the module returns what no logits can be made of.
         """
-        return to_logits(self.module(self.cast(x).clone()), x)
+        return to_logits(self.module_output(x), x)
+
+    def module_output(self, x: torch.Tensor) -> Any:
+        """Return what the module itself returns for a copy of ``x``, of any kind."""
+        return self.module(self.cast(x).clone())
 
     def cast(self, x: torch.Tensor) -> torch.Tensor:
         """Return ``x`` in the float type of the module's parameters."""

@@ -2,21 +2,12 @@
 
 ``x -= mean`` or a first layer ``ReLU(inplace=True)`` changes the tensor that an attack
 holds, or fails on it. A copy costs a thousandth of a forward pass, and finding out who
-needs one costs a query.
+needs one costs a query. A :class:`TorchClassifier` makes its own.
 """
 
 from torch import nn
 
-from robustfit.sklearn_to_torch.torch_classifier import TorchClassifier
-
-__all__ = ["OwnInput", "with_own_input"]
-
-
-def with_own_input(logits_fn):
-    """Return ``logits_fn`` on copies of its input; a TorchClassifier makes its own."""
-    if isinstance(logits_fn, TorchClassifier):
-        return logits_fn
-    return OwnInput(logits_fn)
+__all__ = ["OwnInput"]
 
 
 class OwnInput(nn.Module):

@@ -323,7 +323,7 @@ def test_square_does_not_ask_what_changes_nothing():
         return sum_or_not(points)
 
     x, y = torch.full((2, 1, 2, 2), 0.9), torch.zeros(2, dtype=torch.long)
-    Square(50)(logits_fn, x, y, ThreatModel("linf", 0.0), generator())
+    Square(50).run(logits_fn, x, y, ThreatModel("linf", 0.0), generator())
     assert n_points == 4  # the samples, and where the search starts
 
 

@@ -1,3 +1,5 @@
+import warnings
+
 import matplotlib
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from robustfit import (
     minimal_distances,
     security_curve,
 )
+from robustfit.exceptions import BudgetUnitWarning
 
 matplotlib.use("Agg")
 
@@ -63,7 +66,7 @@ def test_display(case):
     assert display.ax_.get_ylabel() == "Robust accuracy"
     assert display.figure_ is display.ax_.figure
     assert display.ax_.get_legend().get_texts()[0].get_text() == (
-        f"LogisticRegression (n={len(case[2])})"
+        f"LogisticRegression (n={len(case[2])}, seed 0)"
     )
     band = display.band_.get_datalim(display.ax_.transData)
     low, high = display.curve.interval.min(), display.curve.interval.max()
@@ -75,7 +78,6 @@ def test_display(case):
     )
     assert other.ax_ is ax
     assert other.line_.get_color() == "red"
-    assert SecurityCurveDisplay(other.curve).plot().ax_.get_legend() is None
     plt.close("all")
 
 
@@ -83,3 +85,45 @@ def test_no_perturbation_found():
     curve = SecurityCurve.from_distances([np.inf, 0.0], eps=[1.0, 0.0], norm="l2")
     assert curve.eps.tolist() == [0.0, 1.0]
     assert curve.accuracy.tolist() == [0.5, 0.5]
+
+
+def test_the_display_tells_n_and_seed(case):
+    model, X, y = case
+    settings = {"eps": [0, 0.1], "n_steps": 2, "n_targets": 1}
+    shown = SecurityCurveDisplay.from_estimator(model, X, y, **settings)
+    assert shown.line_.get_label() == "LogisticRegression (n=40, seed 0)"
+    shown = SecurityCurveDisplay(security_curve(model, X, y, **settings)).plot()
+    assert shown.line_.get_label() == "n=40, seed 0"
+    assert "n=40, seed 0" in {t.get_text() for t in shown.ax_.get_legend().get_texts()}
+    shown = SecurityCurveDisplay.from_predictions([0.0, 0.1, 0.2])
+    assert shown.line_.get_label() == "n=3"  # the distances tell no seed
+
+
+@pytest.mark.parametrize(
+    "eps", [0.1, -1, [-1.0], [0.1, np.nan], [np.inf], [], [[0.1]], "linf", [True], None]
+)
+def test_bad_budgets_are_named(case, eps):
+    if eps is not None:  # None chooses them
+        with pytest.raises(ValueError, match=r"eps is .*; expected a list of finite"):
+            security_curve(*case, eps=eps)
+    with pytest.raises(ValueError, match=r"eps is .*; expected a list of finite"):
+        SecurityCurve.from_distances([0.1], eps=eps)
+
+
+@pytest.mark.parametrize("distances", [[np.nan], [-0.1], [], 0.1])
+def test_bad_distances_are_named(distances):
+    with pytest.raises(ValueError, match="distances is"):
+        SecurityCurve.from_distances(distances, eps=[0.1])
+
+
+@pytest.mark.parametrize("eps", [[8.0], [0, 2, 4, 8]])
+def test_budgets_of_another_unit_are_told(case, eps):
+    with pytest.warns(BudgetUnitWarning, match="The unit of eps looks wrong"):
+        security_curve(*case, eps=eps, n_steps=1, n_targets=1, confirm=False)
+
+
+@pytest.mark.parametrize("eps", [[0], [0, 0.1, 1.0], [0, 0.05, 0.1, 2.0]])
+def test_one_wide_budget_of_many_is_not(case, eps):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", BudgetUnitWarning)
+        security_curve(*case, eps=eps, n_steps=1, n_targets=1, confirm=False)

@@ -11,6 +11,8 @@ from torch import nn
 from robustfit import (
     AdversarialRelabeler,
     RobustAccuracyScorer,
+    ThreatModel,
+    as_torch,
     attack_estimator,
     minimal_distances,
     security_curve,
@@ -23,6 +25,8 @@ from robustfit.exceptions import (
     RandomizedDefenseWarning,
     RobustnessWarning,
     SquareAttackWarning,
+    UndefinedGradientWarning,
+    UndefinedOutputWarning,
     ZeroGradientWarning,
 )
 
@@ -255,3 +259,111 @@ def test_a_saturated_softmax_hides_nothing_from_scores(model):
     logits = model(lambda o: 50 * o)
     expected = attack_estimator(*logits, attack=Square(300), eps=0.15)
     np.testing.assert_array_equal(found.robust, expected.robust)
+
+
+def over_its_spread(x):
+    flat = x.flatten(1)
+    return ((flat - flat.mean(1, keepdim=True)) / flat.std(1, keepdim=True)).view_as(x)
+
+
+@pytest.mark.parametrize("attack", ["pgd", "fab", Square(20)])
+def test_nan_on_natural_inputs_is_told_with_its_rows(model, attack):
+    net, X, y = model(into=over_its_spread)
+    X = X.copy()
+    X[[3, 7]] = 0.5
+    with pytest.warns(UndefinedOutputWarning, match=r"2 of 60 natural .*\(rows 3, 7\)"):
+        result = attack_estimator(net, X, y, attack=attack, eps=0.05, n_steps=2)
+    assert not result.natural_correct[[3, 7]].any()
+
+
+def test_so_does_a_curve(model):
+    net, X, y = model(into=over_its_spread)
+    X = X.copy()
+    X[5] = 0.5
+    with pytest.warns(UndefinedOutputWarning, match="rows 5"):
+        security_curve(net, X, y, n_steps=2, n_targets=1)
+
+
+def over_the_spread_of_the_batch(x):
+    return x / x.std(0)
+
+
+@pytest.mark.parametrize("attack", ["pgd", QUICK, Square(20)])
+def test_nan_in_the_batch_that_is_attacked_is_told(model, attack):
+    net, X, y = model(into=over_the_spread_of_the_batch)
+    X = X.copy()
+    X[0] = 0.37  # so that no pixel is constant
+    y = as_torch(net).columns(X)
+    y[0] = (y[0] + 1) % 10  # wrong: it is not attacked, and the others are alone
+    with pytest.warns(UndefinedOutputWarning, match="samples attacked"):
+        attack_estimator(net, X, y, attack=attack, eps=0.05, n_steps=2)
+
+
+def test_nan_that_an_attack_finds_is_told(digits):
+    class Dead(nn.Module):
+        def forward(self, x):
+            x = x.flatten(1)[:, :2]
+            return torch.where((x[:, :1] > 0.7), torch.nan, 1.0) * x.sub(0.5)
+
+    X = np.array([[0.6, 0.4], [0.1, 0.4]], dtype=np.float32)
+    with pytest.warns(UndefinedOutputWarning, match="1 of 2 adversarial inputs"):
+        result = attack_estimator(Dead(), X, [0, 1], attack=up, eps=0.15)
+    assert result.robust.tolist() == [False, True]
+
+
+def up(logits_fn, x, y, threat_model, generator):
+    return threat_model.move_to_sphere(x, torch.ones_like(x))
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+@pytest.mark.parametrize("attack", ["pgd", "apgd", "fab"])
+def test_infinite_gradients_are_told_and_do_not_stop(model, attack, norm):
+    eps = {"linf": 0.1, "l2": 0.8, "l1": 4.0}[norm]
+    net, X, y = model(into=torch.sqrt)
+    assert (X == 0).any()  # where a root has no slope
+    with pytest.warns(UndefinedGradientWarning):
+        result = attack_estimator(net, X, y, attack=attack, eps=eps, norm=norm)
+    ThreatModel(norm, eps).check_perturbation(
+        torch.tensor(result.X_adv), torch.tensor(X)
+    )
+    assert result.robust_accuracy < result.natural_accuracy - 0.2
+
+
+def test_a_curve_sees_past_infinite_gradients(model):
+    with pytest.warns(UndefinedGradientWarning):
+        curve = security_curve(*model(into=torch.sqrt), eps=[0, 0.2], n_steps=20)
+    assert curve.accuracy[0] > 0.8
+    assert curve.accuracy[1] < 0.3
+
+
+@pytest.mark.parametrize("attack", ["pgd", QUICK, Square(200), "curve"])
+@pytest.mark.parametrize(("name", "out"), [
+    ("log of a softmax", lambda o: (50 * o).softmax(1).log()),
+    ("log of a softmax in a tuple", lambda o: (torch.log(torch.softmax(50 * o, 1)), 1)),
+    ("sigmoid of each", lambda o: torch.sigmoid(o)),
+])  # fmt: skip
+def test_other_functions_of_logits_are_undone(model, attack, name, out):
+    scale = 1 if name == "sigmoid of each" else 50
+
+    def verdicts(out):
+        net, X, y = model(out)
+        if attack == "curve":
+            return security_curve(net, X, y, eps=[0, 0.1], n_steps=5).accuracy
+        return attack_estimator(net, X, y, attack=attack, eps=0.1).robust
+
+    found, expected = verdicts(out), verdicts(lambda o: scale * o)
+    gap = np.abs(found.astype(float) - expected.astype(float)).mean()
+    assert gap <= 0.05
+    assert expected.mean() < 0.8
+
+
+def test_clipped_probabilities_are_told_where_scores_are_asked(model):
+    net, X, y = model(lambda o: (50 * o).softmax(1).clamp(1e-12, 1))
+    with pytest.warns(ProbabilityOutputWarning):
+        attack_estimator(net, X, y, attack=Square(5), eps=0.15)
+
+
+def test_a_softmax_over_samples_is_not_undone(model):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ProbabilityOutputWarning)
+        attack_estimator(*model(lambda o: o.softmax(0)), eps=0.05, n_steps=2)

@@ -5,6 +5,7 @@ import warnings
 
 import numpy as np
 import pytest
+import skorch
 import torch
 from sklearn.decomposition import PCA
 from sklearn.kernel_ridge import KernelRidge
@@ -412,3 +413,23 @@ def test_fewer_outputs_than_classes_are_refused(weights, flat):
     with pytest.raises(ValueError, match="the model returns 3 logits"):
         attack_estimator(model, X, y)
     assert as_torch(model) is model
+
+
+def test_a_plain_skorch_net_predicts_scores(flat):
+    X, y, X_test, y_test = flat
+    settings = {"module__in_features": 64, "max_epochs": 20, "lr": 0.5, "verbose": 0,
+                "train_split": None}  # fmt: skip
+    torch.manual_seed(0)
+    net = skorch.NeuralNet(
+        nn.Linear, nn.CrossEntropyLoss, module__out_features=10, **settings
+    ).fit(X, y)
+    result = attack_estimator(net, X_test, y_test, eps=EPS)
+    assert result.natural_accuracy == (net.predict(X_test).argmax(1) == y_test).mean()
+    assert result.robust_accuracy < result.natural_accuracy
+    assert net.predict(X_test).shape == (len(X_test), 10)
+    two = skorch.NeuralNet(
+        nn.Linear, nn.BCEWithLogitsLoss, module__out_features=1, **settings
+    ).fit(X, (y > 4)[:, None].astype(np.float32))
+    result = attack_estimator(two, X_test, y_test > 4, eps=EPS)
+    answers = (two.forward(X_test)[:, 0] > 0).numpy()
+    assert result.natural_accuracy == (answers == (y_test > 4)).mean() > 0.7

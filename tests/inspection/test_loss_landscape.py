@@ -199,3 +199,21 @@ def test_bad_saliency_input(digits, fitted_net):
         SaliencyDisplay.from_estimators(fitted_net, X[:2], y[:2], kind="perturbation")
     with pytest.raises(ImageShapeError, match="image_shape"):
         SaliencyDisplay.from_estimators(fitted_net, flat, y[:2])
+
+
+def test_a_softmax_is_undone(digits):
+    _, _, X, y = digits
+    torch.manual_seed(0)
+    linear = nn.Linear(64, 10)
+    linear.weight.data *= 300
+    logits = nn.Sequential(nn.Flatten(), linear)
+    softmax = nn.Sequential(nn.Flatten(), linear, nn.Softmax(1))
+    line = {"X": X[:20], "y": y[:20], "eps": (0, 0.1), "n_points": 3, "n_steps": 3}
+    around = {"x": X[0], "y": y[0], "eps": 0.1, "n_points": 5}
+    found = LossLandscapeDisplay.from_input(softmax, **around).landscape.loss
+    expected = LossLandscapeDisplay.from_input(logits, **around).landscape.loss
+    np.testing.assert_array_equal(found, expected)
+    found = LossLandscapeDisplay.from_estimators(softmax, softmax, **line)
+    expected = LossLandscapeDisplay.from_estimators(logits, logits, **line)
+    np.testing.assert_array_equal(found.landscape.loss, expected.landscape.loss)
+    assert found.landscape.loss.max() > 3  # of probabilities it is at most 2.3

@@ -31,7 +31,7 @@ from robustfit.exceptions import (
     PixelRangeError,
 )
 from robustfit.nets import default_classifier
-from robustfit.sharing._checksums import array_checksum
+from robustfit.sharing._checksums import array_checksum, card_checksum
 from robustfit.sharing._exports import class_folders
 from robustfit.sharing._png import png_bytes
 
@@ -262,6 +262,99 @@ def test_what_is_no_shared_set(saved, changes, message):
         load_robust_dataset(saved)
 
 
+def forge(path, arrays=(), **card_changes):
+    """Write another set under right checksums."""
+    content = members(path)
+    card = json.loads(content["card.json"]) | card_changes
+    arrays = dict(arrays)
+    for name, array in arrays.items():
+        card["checksums"][name] = array_checksum(array)
+    card["checksums"].pop("card")
+    card["checksums"]["card"] = card_checksum(card)
+    files = {f"{name}.npy": as_npy(array) for name, array in arrays.items()}
+    rewrite(path, **files, **{"card.json": json.dumps(card)})
+
+
+@pytest.mark.parametrize("changes", [
+    {"versions": ["a", "list"], "format_version": 9}, {"image_shape": [-1, -64]},
+    {"n_rows": 2**70}, {"shape": [2**70]}, {"shape": "1x8x8"}, {"n_rows": True},
+    {"labels": "none"}, {"classes": 10},
+    {"threat_model": {"norm": "linf", "eps": "big", "clip_range": None}},
+    {"threat_model": {"norm": "l7"}}, {"threat_model": ["linf"]},
+])  # fmt: skip
+def test_cards_that_no_set_has(saved, changes):
+    forge(saved, **changes)
+    with pytest.raises(DatasetFormatError):
+        load_robust_dataset(saved)
+
+
+def test_nan_is_no_json(saved):
+    card = members(saved)["card.json"].replace(b'"measured": []', b'"measured": [NaN]')
+    assert b"NaN" in card
+    rewrite(saved, **{"card.json": card})
+    with pytest.raises(DatasetFormatError, match="it holds NaN"):
+        load_robust_dataset(saved)
+
+
+@pytest.mark.parametrize("change", [
+    lambda X: X * np.nan, lambda X: 255 * X, lambda X: X.astype(float), lambda X: X[:9],
+    lambda X: X.reshape(20, -1),
+], ids=["nan", "0..255", "float64", "few rows", "flat"])  # fmt: skip
+def test_forged_images_are_refused(digits, saved, change):
+    forge(saved, {"X": change(digits[0][:20])})
+    with pytest.raises(DatasetFormatError, match="do not fit"):
+        load_robust_dataset(saved)
+
+
+@pytest.mark.parametrize("rows", [-np.arange(20), np.arange(9), np.ones(20)])
+def test_forged_row_numbers_are_refused(saved, rows):
+    forge(saved, {"sample_indices": rows})
+    with pytest.raises(DatasetFormatError, match="do not fit"):
+        load_robust_dataset(saved)
+
+
+def test_a_bomb_is_not_unpacked(saved, monkeypatch):
+    monkeypatch.setattr(
+        np.lib.format, "read_array", lambda *_, **__: pytest.fail("read")
+    )
+    zeros = np.zeros((300_000, 64), np.float32)
+    header = as_npy(zeros[:0]).replace(b"(0, 64)", b"(300000, 64)")
+    for size in (len(header), zeros.nbytes + 128):
+        content = members(saved)
+        card = json.loads(content["card.json"])
+        card |= {"n_rows": 300_000, "shape": [64], "image_shape": [64]}
+        with zipfile.ZipFile(saved, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("card.json", json.dumps(card))
+            archive.writestr("X.npy", as_npy(zeros)[:size])
+            archive.writestr("y.npy", content["y.npy"])
+        with pytest.raises(DatasetFormatError, match=r"cut off|more than 200 times"):
+            load_robust_dataset(saved)
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_other_compressions_are_refused(saved, method):
+    content = members(saved)
+    with zipfile.ZipFile(saved, "w", method) as archive:
+        for name, data in content.items():
+            archive.writestr(name, data)
+    with pytest.raises(DatasetFormatError):
+        load_robust_dataset(saved)
+
+
+@pytest.mark.parametrize("path", [None, 3, b"set.npz"])
+def test_what_is_no_path(path):
+    with pytest.raises(DatasetFormatError, match="expected the name of a file"):
+        load_robust_dataset(path)
+
+
+@pytest.mark.parametrize("shape", [(20, 8, 8), (20, 1, 1, 8, 8)])
+def test_other_axes_are_not_saved(digits, path, shape):
+    X, y, _, _ = digits
+    with pytest.raises(ValueError, match="expected"):
+        save_robust_dataset(path, X[:20].reshape(shape), y[:20])
+    assert not path.exists()
+
+
 def test_other_members_are_not_touched(saved, tmp_path):
     card = json.loads(members(saved)["card.json"])
     rewrite(saved, **{"../../evil.npy": as_npy(np.zeros(3))})
@@ -425,7 +518,6 @@ def test_what_png_cannot_hold(digits, path):
         (rows, LINF, ImageShapeError, "1 or 3 channels"),
         (np.repeat(X[:20], 2, axis=1), LINF, ImageShapeError, "1 or 3 channels"),
         (X[:20], None, ValueError, "clip_range"),
-        (X[:20] * 3, LINF, PixelRangeError, "lies in"),
     ]:
         dataset = save_robust_dataset(path, images, y[:20], threat_model=threat_model)
         with pytest.raises(error, match=message):
@@ -434,6 +526,13 @@ def test_what_png_cannot_hold(digits, path):
     save_robust_dataset(
         path, rows, y[:20], threat_model=LINF, image_shape=(1, 8, 8)
     ).export_png(folder)
+
+
+def test_images_outside_their_range_are_not_saved(digits, path):
+    X, y, _, _ = digits
+    with pytest.raises(PixelRangeError, match="lies in"):
+        save_robust_dataset(path, X[:20] * 3, y[:20], threat_model=LINF)
+    assert not path.exists()
 
 
 @pytest.mark.parametrize("soft", [False, True])

@@ -8,6 +8,7 @@ import torch
 from skorch import NeuralNetClassifier
 from skorch.utils import to_tensor
 from torch import nn
+from torch.utils.data import Dataset
 
 from robustfit._utils.skorch_private import set_training
 from robustfit._utils.training_batches import LoaderWithoutLoneRow
@@ -128,6 +129,27 @@ class AdversarialNet(NeuralNetClassifier):
 
     def _threat_model(self):
         return ThreatModel(self.norm, self.eps, self.clip_range, self.scale)
+
+    def partial_fit(self, X, y=None, classes=None, **fit_params):
+        """Train on; warn where the units of ``eps`` and X look different.
+
+        Parameters
+        ----------
+        X, y, classes, **fit_params
+            As for ``skorch.NeuralNetClassifier``; ``fit`` calls it.
+
+        Returns
+        -------
+        self : AdversarialNet
+        """
+        first = X[0] if isinstance(X, Dataset) else None
+        images = X
+        if isinstance(first, tuple) and isinstance(first[0], torch.Tensor):
+            images = first[0][None]
+        if isinstance(images, np.ndarray | torch.Tensor):
+            threat_model = ThreatModel(self.norm, self.eps, self.clip_range)
+            threat_model.warn_of_unit(images)
+        return super().partial_fit(X, y, classes=classes, **fit_params)
 
     def perturb(self, x, y):
         """Return the adversarial images of one batch.

@@ -64,6 +64,16 @@ def hold_out(X, y, weights, fraction, n_iter_no_change, seed):
 def warn_if_collapsed(state, eps, n_classes):
     """Warn when the last epoch's loss is that of the same answer for every image."""
     loss, guessing = state.losses[-1], np.log(n_classes)
+    if not np.isfinite(loss):
+        weights = "before training" if state.good.eps is None else "of the epoch before"
+        warnings.warn(
+            f"The training loss became {loss} at eps={eps:.3g}; training ended with "
+            f"the weights {weights}. Lower the learning rate, or look for divisions by "
+            "zero and for NaN that augment returns.",
+            CollapsedTrainingWarning,
+            stacklevel=4,
+        )
+        return
     if loss < COLLAPSED * guessing or state.stopped is not None:
         return
     warnings.warn(

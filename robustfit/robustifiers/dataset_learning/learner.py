@@ -19,6 +19,7 @@ from robustfit._utils.torch_bridge import (
     to_array,
     to_tensor,
 )
+from robustfit._utils.uninterrupted_fit import fit_uninterrupted
 from robustfit.exceptions import CollapsedTrainingWarning, RewrittenRowsError
 from robustfit.robustifiers.base import TrainingSetRewriter
 from robustfit.robustifiers.dataset_learning.learning_problem import LearningProblem
@@ -61,8 +62,8 @@ class RobustDatasetLearner(TrainingSetRewriter):
         ``protocol="scratch"`` with hard labels and the cross-fitted judge any
         classifier, which is then attacked by its scores if it has no gradients. For
         learners that :func:`robustfit.is_convex` tells, the set of
-        :class:`ConvexDatasetLearner` is compared, too. None takes :func:`robustfit.nets.default_classifier`
-        for the image shape.
+        :class:`ConvexDatasetLearner` is compared, too. None takes
+        :func:`robustfit.nets.default_classifier` for the image shape.
     protocol : {"auto", "scratch", "fine-tune"}, default="auto"
         What the set is learned for: classifiers trained on it from scratch (what a
         ``Pipeline`` does), or weights naturally trained on X and then fine-tuned on it
@@ -171,8 +172,8 @@ class RobustDatasetLearner(TrainingSetRewriter):
         The inner net, naturally trained on X: theta_0. Its labels are 0..n_classes-1.
     chosen_ : dict or None
         What the set was made by: the ``disturbance``'s parameters, as shares of the
-        range, ``unclear_fraction``, ``radius`` and ``convex``. None where the set answers to nets
-        only.
+        range, ``unclear_fraction``, ``radius`` and ``convex``. None where the set
+        answers to nets only.
     history_ : list of dict
         One record a step: its name ``step``, its ``seconds`` (and those of its parts,
         ``seconds_perturb`` and ``seconds_train``), and what it measured: the loss of
@@ -183,8 +184,9 @@ class RobustDatasetLearner(TrainingSetRewriter):
         strings, lists and dicts: ``protocol``, ``batch_size``, ``soft_labels``;
         ``candidates``, the disturbances that are compared, and ``variants``, the shares
         of rows left out (None: the natural set) and radii of moves that are tried with
-        the best of them; ``tries_convex``; ``n_candidate_rows`` and ``n_variant_rows``, the rows each of
-        these is trained on, ``n_repeats`` times; ``max_natural_loss``;
+        the best of them; ``tries_convex``; ``n_candidate_rows`` and
+        ``n_variant_rows``, the rows each of these is trained on, ``n_repeats`` times;
+        ``max_natural_loss``;
         ``unclear_fraction`` (None: the search's choice); ``judge``; ``play``
         (fictitious play): ``n_epochs`` of training after each round, ``n_steps`` and,
         where noise or no disturbance wins (``alone``) and where a pattern does
@@ -357,9 +359,9 @@ class RobustDatasetLearner(TrainingSetRewriter):
         if self._rewriter is None:
             raise RewrittenRowsError(
                 "This set answers to nets row by row, is a convex learner's, has soft "
-                "labels, or was left unfinished: there is no rule for further rows. Fit with "
-                'protocol="scratch", method="disturbance" and hard labels, or fit all '
-                "rows at once."
+                "labels, or was left unfinished: there is no rule for further rows. "
+                'Fit with protocol="scratch", method="disturbance" and hard labels, or '
+                "fit all rows at once."
             )
         threat_model = ThreatModel(clip_range=self.clip_range)
         X = validate_images(self, X, threat_model, reset=False).X
@@ -518,7 +520,7 @@ def _train_theta_0(net, X, y, seed, number, saved):
     """Fit the ``number``-th net naturally, or load its weights from a checkpoint."""
     with seeded_torch(seed + number):
         if saved is None or not isinstance(net, skorch.NeuralNet):
-            net.fit(X, targets_of(net, y))
+            fit_uninterrupted(net, X, targets_of(net, y))
             return
         net.initialize().check_data(X, targets_of(net, y))
     load_weights(as_torch(net).module, unpack(f"theta_{number}", saved[0]))

@@ -10,6 +10,7 @@ import torch
 
 from robustfit._utils.labels import targets_of
 from robustfit._utils.torch_bridge import seeded_torch, to_array
+from robustfit._utils.uninterrupted_fit import fit_uninterrupted
 from robustfit.sklearn_to_torch.black_box import as_torch_or_black_box
 
 __all__ = [
@@ -51,7 +52,8 @@ def cross_fit(x, y, disturb, new_net, generator):
         rows = half[:LARGEST_TRAINING]
         with seeded_torch(generator.initial_seed()):
             net = new_net()
-            net.fit(to_array(disturb(x[rows])), targets_of(net, to_array(y[rows])))
+            targets = targets_of(net, to_array(y[rows]))
+            fit_uninterrupted(net, to_array(disturb(x[rows])), targets)
         judges.append(net)
     return judges
 

@@ -5,6 +5,7 @@ from functools import partial
 
 from robustfit._utils.labels import targets_of
 from robustfit._utils.torch_bridge import draw_integer, seeded_torch, to_array
+from robustfit._utils.uninterrupted_fit import fit_uninterrupted
 from robustfit.robustifiers.dataset_learning.candidate import (
     NATURAL,
     Candidate,
@@ -81,7 +82,7 @@ class _Judge(Step):
             return fine_tune(problem.theta_0, x, y, batch_size, generator)
         with seeded_torch(draw_integer(generator)):
             net = problem.new_net()
-            return net.fit(to_array(x), targets_of(net, to_array(y)))
+            return fit_uninterrupted(net, to_array(x), targets_of(net, to_array(y)))
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 
 from robustfit._utils.torch_bridge import batch_slices, to_tensor
 from robustfit.attacks import Square
+from robustfit.evaluation.attack_choice import attack_for
 from robustfit.evaluation.attacking import attack_estimator
 from robustfit.evaluation.judge import judge
 from robustfit.exceptions import NotDifferentiableError
@@ -76,11 +77,15 @@ def measure_robustness(classifier, X, y, threat_model):
 
 
 def _ask_black_box(estimator, X, y, threat_model):
+    """Attack trees and neighbours by what they are, others by their scores."""
+    attack = attack_for(estimator, threat_model)
+    if attack == "square":
+        attack = Square(n_queries=BLACK_BOX_QUERIES)
     result = attack_estimator(
         estimator,
         X[:BLACK_BOX_ROWS],
         y[:BLACK_BOX_ROWS],
-        attack=Square(n_queries=BLACK_BOX_QUERIES),
+        attack=attack,
         eps=threat_model.eps,
         norm=threat_model.norm,
         clip_range=threat_model.clip_range,
