@@ -8,7 +8,7 @@ from robustfit.nets.classic_cnns import VGG11, AlexNet
 from robustfit.nets.default import CosineSchedule, default_classifier
 from robustfit.nets.lenet import LeNet5
 from robustfit.nets.mlp import MLP
-from robustfit.nets.photo_cnn import PhotoCNN, RandomFlip
+from robustfit.nets.photo_cnn import PhotoCNN
 from robustfit.nets.resnet import ResNet, ResNet18, ResNet34, ResNet50
 from robustfit.nets.small_cnn import SmallCNN
 from robustfit.nets.wide_resnet import WideResNet
@@ -19,7 +19,6 @@ __all__ = [
     "LeNet5",
     "MLP",
     "PhotoCNN",
-    "RandomFlip",
     "ResNet",
     "ResNet18",
     "ResNet34",

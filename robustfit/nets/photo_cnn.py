@@ -3,23 +3,14 @@
 import torch
 from torch import nn
 
-__all__ = ["PhotoCNN", "RandomFlip"]
+__all__ = ["PhotoCNN"]
 
 # Mean and standard deviation of photographs' values in [0, 1], near enough.
 _MEAN, _DEVIATION = 0.47, 0.25
 
 
 class RandomFlip(nn.Module):
-    """Mirror each image left to right with probability one half, in training only.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from robustfit.nets import RandomFlip
-    >>> x = torch.rand(2, 3, 8, 8)
-    >>> bool((RandomFlip().eval()(x) == x).all())
-    True
-    """
+    """Mirror each image left to right with probability one half, in training only."""
 
     def forward(self, x):
         """Return images (n, C, H, W), some of them mirrored."""

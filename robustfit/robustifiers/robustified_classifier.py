@@ -23,6 +23,7 @@ from sklearn.utils.metadata_routing import (
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
+from robustfit._utils.input_arrays import plain_array
 from robustfit._utils.labels import targets_of
 from robustfit._utils.sklearn_private import callback_context
 from robustfit._utils.torch_bridge import draw_seed, seeded_torch
@@ -163,7 +164,7 @@ class RobustifiedClassifier(
         context.call_on_fit_task_begin(estimator=self, X=X, y=y)
         learning = context.subcontext(task_name="learn-set")
         self._learn_set(X, y, learning, routed["robustifier"])
-        given = self._follow_rows(routed["classifier"], len(X))
+        given = self._follow_rows(routed["classifier"], len(np.asarray(plain_array(X))))
         self._train(X, y, context.subcontext(task_name="train-classifier"), given)
         context.call_on_fit_task_end(estimator=self, X=X, y=y)
         return self

@@ -211,7 +211,7 @@ def test_a_line_a_step(digits, capsys, name):
     if isinstance(model, KIPDistiller):
         assert "GiB" in lines.pop(0)
     pair = r"\w+ [\w.+-]+"
-    head = rf"\[{type(model).__name__}\] (\d)/(\d) [^:]+?"
+    head = rf"\[{type(model).__name__}\] (\d+)/(\d+) [^:]+?"
     form = rf"{head}(: {pair}(, {pair})*)? \(\d+\.\d s\)"
     matches = [re.fullmatch(form, line) for line in lines]
     assert all(matches), lines

@@ -266,7 +266,7 @@ def test_step_functions_name_the_black_box_way(transform, digits):
     shape = clone(transform).set_params(image_shape=(1, 8, 8))
     model = make_pipeline(shape, LogisticRegression()).fit(X.reshape(400, -1), y)
     with pytest.raises(NotDifferentiableError, match="attack='square'") as error:
-        attack_estimator(model, X[:2].reshape(2, -1), y[:2])
+        attack_estimator(model, X[:2].reshape(2, -1), y[:2], attack="pgd")
     assert re.search(r"Step '\w+' of the pipeline", str(error.value))
 
 

@@ -5,12 +5,13 @@ from robustfit.nets import (
     MLP,
     LeNet5,
     PhotoCNN,
-    RandomFlip,
     ResNet18,
     SmallCNN,
     WideResNet,
+    default,
     default_classifier,
 )
+from robustfit.nets.photo_cnn import RandomFlip
 
 
 def n_parameters(net):
@@ -127,7 +128,8 @@ def test_a_gpu_gets_a_resnet():
 @pytest.mark.parametrize(
     ("n_samples", "n_epochs"), [(128, 600), (1397, 55), (20_000, 10), (None, 10)]
 )
-def test_small_sets_are_trained_for_as_many_steps(n_samples, n_epochs):
+def test_small_sets_are_trained_for_as_many_steps(n_samples, n_epochs, monkeypatch):
+    monkeypatch.setattr(default, "FEWEST_STEPS", 600)
     net = default_classifier((12,), 3, max_epochs=None, n_samples=n_samples)
     assert net.max_epochs == n_epochs
 

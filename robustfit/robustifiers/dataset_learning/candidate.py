@@ -14,10 +14,12 @@ from robustfit.robustifiers.dataset_learning.disturbance import Disturbance
 
 __all__ = ["NATURAL", "Candidate", "choose", "ladder", "mildest_of_the_best"]
 
+# Robust accuracy by which moved images have to be better than what goes on to play.
+MOVED_MARGIN = 0.05
 # Noise as a share of the range. The first is taken where nothing is compared.
 _NOISES = (0.2, 0.1, 0.35)
 _OTHERS = (
-    Disturbance(0.0, 0.7, 0.2),
+    Disturbance(0.2, 0.825, 0.2),
     # Faint parts of other images: what suits strokes on a background.
     Disturbance(0.4, 0.65),
     # Half of the rows are better off with noise where the budget is in l2.
@@ -121,8 +123,8 @@ def choose(candidates, measured, n_images, max_natural_loss):
 
     The most robust of those that keep enough natural accuracy. The natural set gives
     way only to what is better by one standard error: what does not clearly help is not
-    done. So do images that stay in their place to moved ones, as they go on to be
-    improved by fictitious play.
+    done. Images that stay in their place give way to moved ones only if those are
+    better by MOVED_MARGIN, as they go on to be improved by fictitious play.
 
     Parameters
     ----------
@@ -145,7 +147,8 @@ def choose(candidates, measured, n_images, max_natural_loss):
     for is_moved in (False, True):
         others = [a for a in allowed[1:] if (a[0].radius > 0) == is_moved]
         challenger = max(others, key=lambda a: a[2], default=best)
-        if challenger[2] > best[2] + _standard_error(best[2], n_images):
+        margin = MOVED_MARGIN if is_moved else _standard_error(best[2], n_images)
+        if challenger[2] > best[2] + margin:
             best = challenger
     return best[0]
 

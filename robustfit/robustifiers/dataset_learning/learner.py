@@ -75,7 +75,7 @@ class RobustDatasetLearner(TrainingSetRewriter):
         ``protocol`` says, are on other images: the most robust of those that lose at
         most ``max_natural_loss``, and the natural set where none is clearly better. The
         comparison costs about as much as three trainings of the net on all rows,
-        more below 4,000 rows, where all is tried three times.
+        more below 4,000 rows, where all is tried twice.
         "fictitious-play": answers to the inner net, naturally fine-tuned on the set
         again and again, then ``n_meta_epochs`` of Algorithm 1; only for fine-tuning.
         "default": disturbances. For fine-tuning, images moved towards random classes

@@ -78,7 +78,7 @@ class LearningState:
 
     def shown_probabilities(self):
         """Return what the judges see in the images that the rows of the set show."""
-        if self.sources is None:
+        if self.sources is None or self.row_probabilities is None:
             return self.row_probabilities
         return self.row_probabilities[self.sources]
 

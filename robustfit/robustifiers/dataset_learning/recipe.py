@@ -33,7 +33,7 @@ SMALLEST_SEARCH = 100
 CANDIDATE_SHARE, CANDIDATE_ROWS = 0.1, (1000, 8000)
 VARIANT_SHARE, VARIANT_ROWS = 0.3, (1000, 20_000)
 # Small sets are tried several times, until so many rows were trained on; at most.
-REPEATED_ROWS, MOST_REPEATS = 3000, 3
+REPEATED_ROWS, MOST_REPEATS = 3000, 2
 # Variants of the best disturbance: shares of the rows, least clear to the judges, that
 # are left out, and how far images are moved on theta_0 for fine-tuning, as shares of
 # the range. None is the natural set.

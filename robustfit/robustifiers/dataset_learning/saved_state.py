@@ -1,6 +1,7 @@
 """The learning state as arrays and JSON, for a checkpoint, and back."""
 
 import copy
+from typing import Any
 
 import skorch
 import torch
@@ -46,7 +47,7 @@ def restore_state(problem, saved):
 
 
 def _restore_judges(problem, arrays):
-    judges = []
+    judges: list[Any] = []
     while weights := unpack(f"judge_{len(judges)}", arrays):
         y = to_array(problem.y)
         with seeded_torch(0):

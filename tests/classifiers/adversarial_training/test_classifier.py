@@ -27,7 +27,7 @@ from robustfit.exceptions import (
     ImageShapeError,
     PixelRangeError,
 )
-from robustfit.nets import SmallCNN
+from robustfit.nets import PhotoCNN, SmallCNN
 
 FAST = {"n_steps": 2, "n_epochs": 2, "n_warmup_epochs": 0, "random_state": 0}
 
@@ -171,7 +171,7 @@ def test_images_of_any_shape(data, reshape, image_shape):
     result = attack_estimator(model, X, y, eps=0.1, n_steps=2)
     assert result.natural_accuracy == model.score(X, y)
     is_image = X.ndim == 4 or image_shape is not None
-    assert isinstance(model.net_.module_, SmallCNN) == is_image
+    assert isinstance(model.net_.module_, SmallCNN | PhotoCNN) == is_image
 
 
 def test_same_seed_same_bytes_and_no_global_state(data):

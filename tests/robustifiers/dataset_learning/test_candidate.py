@@ -58,7 +58,7 @@ def test_disturbances_go_on_without_the_natural_set(measured, winner):
     assert best == winner.disturbance
 
 
-@pytest.mark.parametrize(("robust", "winner"), [(0.31, MILD), (0.32, MOVED)])
+@pytest.mark.parametrize(("robust", "winner"), [(0.34, MILD), (0.36, MOVED)])
 def test_moved_images_have_to_be_clearly_better(robust, winner):
     measured = [(0.9, 0.2), (0.88, 0.30), (0.89, robust)]
     assert choose([NATURAL, MILD, MOVED], measured, 1000, 0.1) == winner

@@ -283,7 +283,7 @@ def test_a_fitted_learner_shows_its_recipe(digits):
         "tries_convex": False,
         "n_candidate_rows": 1000,
         "n_variant_rows": 1000,
-        "n_repeats": 3,
+        "n_repeats": 2,
         "max_natural_loss": 0.1,
         "unclear_fraction": 0.0,
         "judge": None,
