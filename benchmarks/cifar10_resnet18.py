@@ -1,7 +1,7 @@
 """CIFAR-10 and a ResNet-18: the user's own net, from the data to AutoAttack.
 
-    python examples/cifar10_resnet18.py --rows 2000 --epochs 2      # to see it run
-    python examples/cifar10_resnet18.py --device cuda --rows 50000  # to mean it
+    python benchmarks/cifar10_resnet18.py --rows 2000 --epochs 2      # to see it run
+    python benchmarks/cifar10_resnet18.py --device cuda --rows 50000  # to mean it
 
 A skorch net is passed as the learner's ``estimator``: judge and search train it, and
 the ``Pipeline`` trains it once more on what they have chosen. The data come from OpenML
