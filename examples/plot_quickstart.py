@@ -20,6 +20,7 @@ every seed is 0 unless a line says otherwise.
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
+from sklearn.base import clone
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from sklearn.pipeline import Pipeline
@@ -54,7 +55,7 @@ torch.manual_seed(0)
 natural = default_classifier((1, 8, 8), 10, max_epochs=60).fit(X_train, y_train)
 
 learner = RobustDatasetLearner(eps=EPS, estimator=net, random_state=0, verbose=1)
-from_scratch = Pipeline([("robustify", learner), ("clf", net)])
+from_scratch = Pipeline([("robustify", learner), ("clf", clone(net))])
 from_scratch.fit(X_train, y_train)
 
 fine_tuned = RobustifiedClassifier(learner, net, fine_tune=True, random_state=0)
@@ -65,7 +66,8 @@ softly = RobustDatasetLearner(eps=EPS, estimator=net, soft_labels=True, random_s
 soft_labels = RobustifiedClassifier(softly, net, random_state=0).fit(X_train, y_train)
 
 torch.manual_seed(0)
-noisy = Pipeline([("noise", NoisyDataset(scale=0.35, random_state=0)), ("clf", net)])
+noise = NoisyDataset(scale=0.35, random_state=0)
+noisy = Pipeline([("noise", noise), ("clf", clone(net))])
 noisy.fit(X_train, y_train)
 
 # %%
@@ -117,7 +119,7 @@ for (title, images), line in zip(rows, axes, strict=True):
         axis.imshow(image, cmap="gray", vmin=0, vmax=1)
         axis.set(xticks=[], yticks=[])
 
-STYLES = ("k--", "k-.", "C0-", "C1-", "C2-", "k:")
+STYLES = ("k--", "C7-", "C0-", "C1-", "C2-", "k:")
 budgets = np.linspace(0, 0.25, 6)
 axis = right.subplots()
 for (name, model), style in zip(models.items(), STYLES, strict=True):
