@@ -58,7 +58,7 @@ class Disturbance:
             Values that count as 0 and 1.
         generator : torch.Generator
         others : torch.Tensor of shape (n_others, ...) or None, default=None
-            Images that patterns are cut from; None is ``x``.
+            Images that patterns are cut from, of values in [0, 1]; None is ``x``.
         background : float or None, default=None
             The set's median value, in ``value_range``; None is that of ``x``.
 
@@ -69,7 +69,7 @@ class Disturbance:
         """
         low, high = value_range
         scaled = (x - low) / (high - low)
-        others = scaled if others is None else (others - low) / (high - low)
+        others = scaled if others is None else others
         if background is None:
             middle = scaled.median()
         else:

@@ -11,15 +11,14 @@ import numpy as np
 import torch
 
 from robustfit._utils.sample_random import sample_keys
-from robustfit._utils.torch_bridge import eval_mode, make_generator, to_array, to_tensor
+from robustfit._utils.torch_bridge import make_generator, to_array, to_tensor
 from robustfit.robustifiers.dataset_learning.candidate import Candidate
-from robustfit.robustifiers.dataset_learning.fictitious_play import perturb_towards
 from robustfit.robustifiers.dataset_learning.row_judges import (
     class_probabilities,
     own_probability,
     unclear_below,
 )
-from robustfit.robustifiers.dataset_learning.set_making import N_STEPS
+from robustfit.robustifiers.dataset_learning.set_making import move_images, reach_of
 from robustfit.threat_model import ThreatModel
 
 __all__ = ["RowRewriter"]
@@ -116,13 +115,15 @@ class RowRewriter:
         x, labels = to_tensor(X, device), to_tensor(y, device, torch.int64)
         keys = sample_keys(x, self.seed).tolist()
         is_unclear = self._is_unclear(x, labels)
+        low, high = self.value_range
+        others = (self.pool.reshape(-1, *self.image_shape) - low) / (high - low)
         rewritten = torch.empty_like(x)
         for row, key in enumerate(keys):
             generator = make_generator(key % 2**63, device)
             image = x[row : row + 1]
             if is_unclear[row]:
                 image = self._image_of_class(labels[row], generator, image)
-            rewritten[row] = self._change(image, generator)[0]
+            rewritten[row] = self._change(image, others, generator)[0]
         return to_array(rewritten)
 
     def _is_unclear(self, x, labels):
@@ -153,27 +154,20 @@ class RowRewriter:
         )
         return self.pool[rows[place]]
 
-    def _change(self, image, generator):
+    def _change(self, image, others, generator):
         """Return one image (1, ...) moved and disturbed."""
         if self.theta_0 is not None:
-            image = self._move(image, generator)
+            clip_range = self.threat_model.clip_range
+            reach = reach_of(self.candidate, self.value_range, clip_range)
+            image = move_images(
+                self.theta_0, image, reach, len(self.bounds), generator, batch_size=1
+            )
         shape = (-1, *self.image_shape)
         disturbed = self.candidate.disturbance.apply(
             image.reshape(shape),
             self.value_range,
             generator,
-            others=self.pool.reshape(shape),
+            others=others,
             background=self.background,
         )
         return self.threat_model.clip(disturbed.reshape(image.shape))
-
-    def _move(self, image, generator):
-        low, high = self.value_range
-        reach = ThreatModel(
-            "linf", self.candidate.radius * (high - low), self.threat_model.clip_range
-        )
-        target = torch.randint(
-            len(self.bounds), (1,), generator=generator, device=image.device
-        )
-        with eval_mode(self.theta_0):
-            return perturb_towards(self.theta_0, image, target, reach, n_steps=N_STEPS)

@@ -18,7 +18,7 @@ from robustfit.robustifiers.dataset_learning.row_judges import (
 )
 from robustfit.threat_model import ThreatModel
 
-__all__ = ["draw_sources", "make_images"]
+__all__ = ["draw_sources", "make_images", "move_images", "reach_of"]
 
 # Steps that move an image towards another class.
 N_STEPS = 8
@@ -62,7 +62,12 @@ def make_images(problem, candidate, images, y, generator):
     if candidate.convex:
         return _make_convex(problem, images, y, generator)
     if candidate.radius > 0:
-        images = _move(problem, images, candidate.radius, generator)
+        clip_range = problem.threat_model.clip_range
+        reach = reach_of(candidate, problem.value_range, clip_range)
+        images = move_images(
+            problem.theta_0, images, reach, problem.n_classes, generator,
+            batch_size=problem.batch_size,
+        )  # fmt: skip
     return problem.disturb(candidate.disturbance, images, generator)
 
 
@@ -77,17 +82,31 @@ def _make_convex(problem, images, y, generator):
     return to_tensor(X_robust, images.device)
 
 
-def _move(problem, images, radius, generator):
-    """Return images moved towards random classes on theta_0, by ``radius`` a value."""
-    low, high = problem.value_range
-    reach = ThreatModel("linf", radius * (high - low), problem.threat_model.clip_range)
+def move_images(theta_0, images, reach, n_classes, generator, *, batch_size):
+    """Return images moved on theta_0 towards random classes, as far as ``reach``.
+
+    Parameters
+    ----------
+    theta_0 : torch.nn.Module
+    images : torch.Tensor of shape (n_samples, ...)
+    reach : ThreatModel
+    n_classes : int
+    generator : torch.Generator
+    batch_size : int
+    """
     target = torch.randint(
-        problem.n_classes, (len(images),), generator=generator, device=images.device
+        n_classes, (len(images),), generator=generator, device=images.device
     )
     moved = torch.empty_like(images)
-    with eval_mode(problem.theta_0):
-        for rows in batch_slices(len(images), problem.batch_size):
+    with eval_mode(theta_0):
+        for rows in batch_slices(len(images), batch_size):
             moved[rows] = perturb_towards(
-                problem.theta_0, images[rows], target[rows], reach, n_steps=N_STEPS
+                theta_0, images[rows], target[rows], reach, n_steps=N_STEPS
             )
     return moved
+
+
+def reach_of(candidate, value_range, clip_range):
+    """Return the threat model of a candidate's moves: a linf ball."""
+    low, high = value_range
+    return ThreatModel("linf", candidate.radius * (high - low), clip_range)
